@@ -1,0 +1,1 @@
+"""Gradient artifacts of poison: magnitude and orientation."""

@@ -1,0 +1,1 @@
+"""absl flags and the mains behind `bin/*`."""

@@ -1,0 +1,1 @@
+"""Sanitisers and ensembles to compare gradient shaping with."""

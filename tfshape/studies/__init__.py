@@ -1,0 +1,1 @@
+"""Grids of trials: their store, cache and runners."""
