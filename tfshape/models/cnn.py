@@ -1,0 +1,21 @@
+"""The convolutional network of Hong et al. (arXiv 2002.11497)."""
+
+import keras
+
+from tfshape.models.registry import require_image
+
+
+def cnn(input_shape, num_classes, seeds):
+    """conv16-conv32-maxpool-fc256 with relu; 3x3 kernels without padding, 2x2 pooling. Takes images."""
+    require_image("cnn", input_shape, smallest=6)
+
+    def init():
+        return keras.initializers.GlorotUniform(next(seeds))
+
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(16, 3, activation="relu", kernel_initializer=init(), name="conv1")(inputs)
+    x = keras.layers.Conv2D(32, 3, activation="relu", kernel_initializer=init(), name="conv2")(x)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(256, activation="relu", kernel_initializer=init(), name="features")(x)
+    return keras.Model(inputs, keras.layers.Dense(num_classes, kernel_initializer=init(), name="logits")(x), name="cnn")

@@ -1,0 +1,11 @@
+"""Multinomial logistic regression."""
+
+import keras
+
+
+def lr(input_shape, num_classes, seeds):
+    """Flatten, then one dense layer of logits. Takes inputs of any rank."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Flatten(name="features")(inputs)
+    init = keras.initializers.GlorotUniform(next(seeds))
+    return keras.Model(inputs, keras.layers.Dense(num_classes, kernel_initializer=init, name="logits")(x), name="lr")

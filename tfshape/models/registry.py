@@ -1,0 +1,82 @@
+"""Models by name: `names`, `build`, and `features`, which reads the penultimate layer."""
+
+import importlib
+import numbers
+
+# A family is a module of this package with a function of the model's name: (input_shape, num_classes, seeds) -> model.
+_FAMILIES = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "resnet20": "resnet"}
+
+FEATURES = "features"  # the name of the penultimate layer in every model
+
+
+def names():
+    """The names that `build` knows, as a tuple."""
+    return tuple(_FAMILIES)
+
+
+def build(name, input_shape, num_classes, seed=0):
+    """Builds an untrained classifier.
+
+    Args:
+      name: one of `names()`: lr (multinomial logistic regression), mlp (two hidden layers of 256), cnn
+        (conv16-conv32-maxpool-fc256; Hong et al., arXiv 2002.11497), resnet20 (He et al., arXiv 1512.03385, with
+        group normalisation).
+      input_shape: the shape of one example, without the batch: (height, width, channels) or (features,).
+      num_classes: int >= 2.
+      seed: int >= 0. The same seed gives the same initial weights; every layer draws from a seed of its own.
+
+    Returns:
+      A functional `keras.Model` from [B, *input_shape] to logits [B, num_classes]. The layer whose output feeds the
+      last one is named "features".
+
+    Raises:
+      ValueError: an unknown name, a bad size or seed, or an input shape that the family cannot take.
+    """
+    if name not in _FAMILIES:
+        raise ValueError(f"model must be one of {', '.join(_FAMILIES)}, got {name!r}")
+    shape = tuple(input_shape)
+    if not shape or any(not isinstance(size, numbers.Integral) or size < 1 for size in shape):
+        raise ValueError(f"input_shape must be positive integers without the batch, got {input_shape!r}")
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
+        raise ValueError(f"num_classes must be an integer of at least 2, got {num_classes!r}")
+    module = importlib.import_module(f"tfshape.models.{_FAMILIES[name]}")
+    return getattr(module, name)(tuple(map(int, shape)), int(num_classes), layer_seeds(seed))
+
+
+def layer_seeds(seed):
+    """An endless stream of unlike 31-bit seeds, one for each layer, that depends on `seed` (int >= 0) alone."""
+    import numpy as np
+
+    if not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(int(seed))))
+    return iter(lambda: int(generator.randint(2**31)), None)
+
+
+def require_image(name, input_shape, smallest):
+    """Raises ValueError unless `input_shape` is (height, width, channels) with sides of at least `smallest`."""
+    if len(input_shape) != 3 or min(input_shape[:2]) < smallest:
+        raise ValueError(
+            f"model {name!r} needs images, input_shape (height, width, channels) with sides of at least {smallest}, "
+            f"got {input_shape}"
+        )
+
+
+def features(model):
+    """The part of a model up to its penultimate layer.
+
+    Args:
+      model: a functional or sequential `keras.Model` with a layer named "features", as `build` makes them.
+
+    Returns:
+      A `keras.Model` that shares the weights of `model`, from [B, *input_shape] to what enters the last layer,
+      [B, F]: the flattened input for lr, activations after the relu for mlp and cnn, pooled channels for resnet20.
+
+    Raises:
+      ValueError: no layer has that name.
+    """
+    import keras
+
+    if not any(layer.name == FEATURES for layer in model.layers):
+        raise ValueError(f"model must have a layer named {FEATURES!r}, got {[layer.name for layer in model.layers]}")
+    return keras.Model(model.inputs, model.get_layer(FEATURES).output)
