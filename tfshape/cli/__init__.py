@@ -1,1 +1,7 @@
 """absl flags and the mains behind `bin/*`."""
+
+BINARIES = {
+    "benchmark": "time and memory of the engine and the transforms against their peers",
+    "evaluate": "an attack against undefended and shaped training, side by side",
+    "poison": "write a poisoned copy of a dataset for any framework",
+}

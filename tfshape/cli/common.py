@@ -1,0 +1,60 @@
+"""What every binary shares: reading flags, one-line errors, exit codes and help."""
+
+import os
+import pathlib
+import sys
+import traceback
+
+from absl import flags
+
+FLAGS = flags.FLAGS
+PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
+
+flags.DEFINE_bool("help", False, "show this binary's flags", short_name="h")
+flags.DEFINE_bool("helpfull", False, "show the flags of every module")
+flags.DEFINE_bool("quiet", False, "no progress bar and no messages; only results and errors")
+
+
+def run(main):
+    """Parses the flags, calls `main()` and exits: 0 done, 2 a value that is not allowed, 130 interrupted.
+
+    Args:
+        main: function without arguments; its module's docstring and flags are the help text. A ValueError raised
+            by tfshape itself, or an OSError about a file, ends as one line on stderr; any other error, being a bug
+            of ours, keeps its traceback.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    program = main.__module__.rsplit(".", 1)[-1]
+    try:
+        rest = FLAGS(sys.argv)[1:]
+        if FLAGS.help or FLAGS.helpfull:
+            print(_help(main, FLAGS.helpfull))
+            sys.exit(0)
+        if rest:
+            raise flags.Error(f"{rest[0]!r}: not a flag; allowed are --name=value flags, see --help")
+        main()
+    except flags.Error as error:
+        _fail(program, error)
+    except ValueError as error:
+        if not traceback.extract_tb(error.__traceback__)[-1].filename.startswith(PACKAGE):
+            raise
+        _fail(program, error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(program, f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; finished work is kept", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _fail(program, message):
+    print(f"{program}: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _help(main, full):
+    module = sys.modules[main.__module__]
+    listing = FLAGS.get_help() if full else "\n".join(map(FLAGS.module_help, [module.__name__, __name__]))
+    return f"{module.__doc__.strip()}\n{listing}"
