@@ -1,0 +1,80 @@
+"""Label flipping: the poison an annotator, or nobody in particular, puts in."""
+
+import numbers
+
+import tensorflow as tf
+
+from tfshape.poison import selection
+from tfshape.poison.transform import Transform, choose
+
+
+def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **element):
+    """Gives a share of the examples another label.
+
+    Args:
+      rate: share in [0, 1] of the dataset, not of the eligible; exactly round(rate * n) labels change when n is known.
+      num_classes: number of classes, >= 2. Labels are integers or one-hot.
+      seed: integer; chooses the examples and, for "uniform", their new labels.
+      mapping: "uniform", to another class drawn uniformly (symmetric noise; Biggio et al. 2011, "Support Vector
+        Machines Under Adversarial Label Noise"); "pairwise", class c to (c + 1) mod num_classes (pair flipping; Han et
+        al. 2018, arXiv 1804.06872); or a dict {from: to}, whose keys alone are eligible.
+      classes: only examples of these classes are eligible; None for all.
+      **element: `mark`, `image_key`, `label_key`, `num_parallel_calls`, as in `Transform`.
+
+    Returns: a `Transform`.
+    Raises:
+      ValueError: a bad argument; when applied, too few eligible examples or elements it cannot read.
+    """
+    who = "flip_labels"
+    rate, seed = selection.check_rate(who, rate), selection.check_seed(who, seed)
+    if not isinstance(num_classes, numbers.Integral) or isinstance(num_classes, bool) or num_classes < 2:
+        raise ValueError(f"{who}: num_classes={num_classes!r}, expected an integer >= 2")
+    targets = _targets(who, mapping, num_classes)
+    classes = selection.check_classes(who, classes, num_classes)
+    sources = set(range(num_classes)) if targets is None else {c for c, to in enumerate(targets) if to != c}
+    sources &= set(range(num_classes)) if classes is None else set(classes)
+    if not sources:
+        raise ValueError(f"{who}: mapping={mapping!r} and classes={classes!r} have no class in common")
+    key = selection.stream(seed, "flip_labels label")
+
+    def is_eligible(label):
+        return tf.reduce_any(label[..., None] == tf.constant(sorted(sources), tf.int64), axis=-1)
+
+    def plan(layout, whole):
+        if layout.one_hot and layout.num_classes != num_classes:
+            raise ValueError(f"{who}: num_classes={num_classes}, but the one-hot labels have {layout.num_classes}")
+
+        def edit(index, x, y):
+            label = layout.class_of(y)
+            check = tf.debugging.Assert(
+                is_eligible(label), ["flip_labels: a label is not what it was, or not < num_classes; shuffle later"]
+            )
+            with tf.control_dependencies([check]):
+                if targets is None:
+                    label = (label + selection.uniform(key, index, 1, num_classes)) % num_classes
+                else:
+                    label = tf.constant(targets, tf.int64)[label]
+            return x, layout.label_as(label)
+
+        everything = len(sources) == num_classes
+        return choose(who, layout, whole, rate, seed, None if everything else is_eligible), edit
+
+    config = {"rate": rate, "num_classes": int(num_classes), "seed": seed, "mapping": mapping, "classes": classes}
+    return Transform(who, config, plan, **element)
+
+
+def _targets(who, mapping, num_classes):
+    """The new class of each class; None for a random one."""
+    if mapping == "uniform":
+        return None
+    if mapping == "pairwise":
+        return [(c + 1) % num_classes for c in range(num_classes)]
+    if not isinstance(mapping, dict) or not mapping:
+        raise ValueError(f"{who}: mapping={mapping!r}, expected 'uniform', 'pairwise' or a dict such as {{3: 4}}")
+    targets = list(range(num_classes))
+    for source, target in mapping.items():
+        source, target = (selection.check_class(who, "mapping", value, num_classes) for value in (source, target))
+        if source == target:
+            raise ValueError(f"{who}: mapping={mapping!r} sends class {source} to itself")
+        targets[source] = target
+    return targets

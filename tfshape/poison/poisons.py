@@ -1,0 +1,183 @@
+"""Crafted poison as data: what an attack made, from which examples, against which targets; one file, no pickle."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+
+from tfshape.poison import archive
+
+SCHEMA = 1
+_ARRAYS = ("x", "y", "base", "target_x", "target_y", "intended_y")
+_META = ("attack", "config", "seed", "num_examples", "schema", "checksum")
+_MAX_META = 1 << 22  # bytes of JSON
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Poisons:
+    """K crafted examples and the T targets they were crafted for.
+
+    Attributes:
+      x: the poison, float32 or uint8 [K, *input_shape].
+      y: the labels it is inserted with, int32 [K].
+      base: int64 [K], the index in the clean training set of the example each was made from; -1 if from none.
+      num_examples: the size of the training set that `base` refers to.
+      target_x: the examples the attacker wants misclassified, [T, *input_shape], dtype of x; None for none.
+      target_y: their true labels, int32 [T]. intended_y: the labels the attacker wants, int32 [T].
+      attack: its name. config: its options, JSON values only. seed: the integer it was crafted with.
+      schema: version of the file format.
+
+    Raises:
+      ValueError: naming the field, its value and what is allowed.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    base: np.ndarray
+    num_examples: int
+    target_x: np.ndarray = None
+    target_y: np.ndarray = ()
+    intended_y: np.ndarray = ()
+    attack: str = ""
+    config: dict = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    schema: int = SCHEMA
+
+    def __post_init__(self):
+        def put(name, value):
+            object.__setattr__(self, name, value)
+
+        put("x", _examples("x", self.x))
+        target_x = np.zeros((0, *self.x.shape[1:]), self.x.dtype) if self.target_x is None else self.target_x
+        put("target_x", _examples("target_x", target_x))
+        if self.target_x.dtype != self.x.dtype or self.target_x.shape[1:] != self.x.shape[1:]:
+            raise ValueError(
+                f"target_x is {self.target_x.dtype} {list(self.target_x.shape)}, "
+                f"expected {self.x.dtype} [T, *{list(self.x.shape[1:])}] like x"
+            )
+        for name in ("seed", "num_examples", "schema"):
+            put(name, _integer(name, getattr(self, name)))
+        if self.schema != SCHEMA:
+            raise ValueError(f"schema={self.schema} is not known to this version, expected {SCHEMA}")
+        if not 0 <= self.num_examples < 2**62:
+            raise ValueError(f"num_examples={self.num_examples}, expected a count >= 0")
+        labels = np.iinfo(np.int32).max
+        put("y", _integers("y", self.y, len(self.x), 0, labels, np.int32))
+        put("base", _integers("base", self.base, len(self.x), -1, self.num_examples - 1, np.int64))
+        put("target_y", _integers("target_y", self.target_y, len(self.target_x), 0, labels, np.int32))
+        put("intended_y", _integers("intended_y", self.intended_y, len(self.target_x), 0, labels, np.int32))
+        if not isinstance(self.attack, str):
+            raise ValueError(f"attack={self.attack!r}, expected a string")
+        try:
+            put("config", json.loads(json.dumps(dict(self.config), allow_nan=False)))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"config must hold finite JSON values only: {error}") from None
+
+    def __len__(self):
+        return len(self.x)
+
+    def __repr__(self):
+        return (
+            f"Poisons(attack={self.attack!r}, x={self.x.dtype}{list(self.x.shape)}, targets={len(self.target_x)}, "
+            f"num_examples={self.num_examples}, seed={self.seed})"
+        )
+
+    def astype(self, dtype):
+        """The same poison for images of another kind: float32 in [0, 1] <-> uint8 in [0, 255], rounded."""
+        dtype = np.dtype(dtype)
+        if dtype not in (np.float32, np.uint8):
+            raise ValueError(f"dtype={dtype}, expected float32 or uint8")
+        if dtype == self.x.dtype:
+            return self
+
+        def convert(name):
+            x = getattr(self, name)
+            if dtype == np.float32:
+                return x.astype(np.float32) / np.float32(255)
+            if x.size and not (x.min() >= 0 and x.max() <= 1):
+                raise ValueError(f"{name} spans [{x.min()}, {x.max()}], expected [0, 1] to become uint8")
+            return np.rint(x * 255).astype(np.uint8)
+
+        return dataclasses.replace(self, x=convert("x"), target_x=convert("target_x"))
+
+    def save(self, path):
+        """Writes one uncompressed .npz, atomically: the arrays, and `meta`, JSON in UTF-8 with a SHA-256 of it all."""
+        meta = {name: getattr(self, name) for name in _META[:-1]}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        meta["checksum"] = _checksum(meta, arrays)
+        text = json.dumps(meta, sort_keys=True).encode()
+        if len(text) > _MAX_META:
+            raise ValueError(f"config takes {len(text)} bytes of JSON, at most {_MAX_META} can be saved")
+        archive.write(path, {**arrays, "meta": np.frombuffer(text, np.uint8)})
+
+    @classmethod
+    def load(cls, path):
+        """Reads what `save` wrote, trusting nothing in it.
+
+        The checksum finds damage; it does not prove who wrote the file.
+
+        Raises:
+          ValueError: one line, if the file is damaged, foreign or malicious. OSError: it cannot be opened.
+        """
+        arrays = archive.read(path, [*_ARRAYS, "meta"])
+        try:
+            meta = _parse(arrays.pop("meta"))
+            stored = meta.pop("checksum")
+            if meta["schema"] != SCHEMA:
+                raise ValueError(f"schema {meta['schema']!r} is not known to this version, expected {SCHEMA}")
+            if stored != _checksum(meta, arrays):
+                raise ValueError("the checksum does not match the contents")
+            return cls(**arrays, **meta)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{str(path)!r} is not a valid poisons file: {archive._shorten(error)}") from None
+
+
+def _parse(raw):
+    if raw.dtype != np.uint8 or raw.ndim != 1 or raw.size > _MAX_META:
+        raise ValueError(f"meta is {raw.dtype} {list(raw.shape)}, expected at most {_MAX_META} bytes of JSON")
+    meta = json.loads(raw.tobytes().decode("utf-8"))
+    if not isinstance(meta, dict) or sorted(meta) != sorted(_META):
+        raise ValueError(f"meta has not exactly the keys {sorted(_META)}")
+    return meta
+
+
+def _checksum(meta, arrays):
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name in _ARRAYS:
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"|{name} {array.dtype.str} {list(array.shape)}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _read_only(array):
+    array = np.ascontiguousarray(array).view()
+    array.flags.writeable = False
+    return array
+
+
+def _examples(name, value):
+    value = np.asarray(value)
+    if value.dtype not in (np.float32, np.uint8) or value.ndim < 2:
+        raise ValueError(f"{name} is {value.dtype} {list(value.shape)}, expected float32 or uint8 [K, *input_shape]")
+    if value.dtype == np.float32 and not np.isfinite(value).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return _read_only(value)
+
+
+def _integer(name, value):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{name}={value!r}, expected an integer")
+    return int(value)
+
+
+def _integers(name, value, length, low, high, dtype):
+    value = np.asarray(value)
+    if value.size == 0:
+        value = value.astype(dtype)
+    if value.shape != (length,) or value.dtype.kind not in "iu":
+        raise ValueError(f"{name} is {value.dtype} {list(value.shape)}, expected {length} integers")
+    if length and not (low <= value.min() and value.max() <= high):
+        raise ValueError(f"{name} spans [{value.min()}, {value.max()}], expected within [{low}, {high}]")
+    return _read_only(value.astype(dtype))
