@@ -1,0 +1,11 @@
+"""Per-example gradients of Keras models without materialising them.
+
+    g = tfshape.gradients.per_example(model, loss, x, y)
+    g.norms, g.dot(direction), g.gram(), g.weighted_sum(weights), g.materialize()
+
+Imports no other room of the package.
+"""
+
+from tfshape.gradients.per_example import PerExample, per_example
+
+__all__ = ["PerExample", "per_example"]
