@@ -1,0 +1,140 @@
+"""What every shaper is: a frozen value that spells itself, states its sensitivity, and weighs examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+REGISTRY = {}
+
+
+def register(cls):
+    """Adds a Shaper to the names that `parse` and `from_config` know."""
+    REGISTRY[cls.spelling] = cls
+    return cls
+
+
+def number(name, value, low, high=math.inf, above=False, below=False):
+    """Returns `value` as a float, or raises ValueError unless it lies in [low, high] (`above`, `below`: strictly)."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    good = good and (low < value if above else low <= value) and (value < high if below else value <= high)
+    if not good:
+        left, right = "(" if above else "[", ")" if below or high == math.inf else "]"
+        raise ValueError(f"{name} must be a number in {left}{low}, {high}{right}; got {value!r}")
+    return float(value)
+
+
+def least(a, b):
+    """The smaller of two bounds, each a float or a scalar tensor."""
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return min(a, b)
+    import tensorflow as tf
+
+    return tf.minimum(tf.cast(a, tf.float32), tf.cast(b, tf.float32))
+
+
+class Shaper:
+    """One factor of the weight of each example in `update = (sum_i w_i g_i + noise) / B`.
+
+    Subclasses are frozen dataclasses, registered under `spelling`.
+    """
+
+    spelling = ""
+    # Whether w_i is computed from g_i alone (and from values already released): only then is there a sensitivity.
+    per_example = True
+    # Whether the weights need all rows of the batch at once, so that it cannot be split into microbatches.
+    whole_batch = False
+
+    @property
+    def shapers(self):
+        """The elementary shapers, in the order they are applied."""
+        return (self,)
+
+    def bound(self, previous, state=None):
+        """The l2 bound on one shaped example, given the bound `previous` (inf: none) before this shaper.
+
+        `state`: this shaper's variables, if it has any; without them the bound is that of the first step.
+        """
+        return previous
+
+    def noise_for(self, bound):
+        """The standard deviation of the noise this shaper adds to a sum of examples bounded by `bound` (None: not)."""
+        return 0.0
+
+    def spend(self, multiplier):
+        """The noise multiplier that is left once what this shaper itself releases is counted."""
+        return multiplier
+
+    @property
+    def sensitivity(self):
+        """The l2 sensitivity of `sum_i w_i g_i` to adding or removing one example; None if it has no bound.
+
+        Replacing one example by another moves the sum by at most twice this. Where the bound moves during
+        training (`AdaptiveClip`) this is the bound of the first step.
+        """
+        bound = math.inf
+        for shaper in self.shapers:
+            if not shaper.per_example:
+                return None
+            bound = shaper.bound(bound)
+        return bound if math.isfinite(bound) else None
+
+    @property
+    def noise_stddev(self):
+        """The standard deviation, per coordinate, of the noise added to the sum (at the first step); 0.0 if none."""
+        return self.shapers[-1].noise_for(self.sensitivity)
+
+    @property
+    def noise_multiplier(self):
+        """What an accountant reads: noise over sensitivity, with everything that is released counted.
+
+        0.0 without noise and None without a sensitivity: both mean epsilon = inf.
+        """
+        if self.sensitivity is None:
+            return None
+        multiplier = self.noise_stddev / self.sensitivity
+        for shaper in self.shapers:
+            multiplier = shaper.spend(multiplier)
+        return multiplier
+
+    @property
+    def name(self):
+        """The spelling that `parse` reads, such as `clip(1.0)|noise(1.0)`."""
+        words = []
+        for index, field in enumerate(dataclasses.fields(self)):
+            value = getattr(self, field.name)
+            if field.default is dataclasses.MISSING or value != field.default:
+                words.append(f"{value!r}" if index == 0 else f"{field.name}={value!r}")
+        return f"{self.spelling}({', '.join(words)})"
+
+    def __str__(self):
+        return self.name
+
+    def to_config(self):
+        """A dict of plain values, from which `from_config` makes an equal shaper."""
+        return {"shaper": self.spelling, **dataclasses.asdict(self)}
+
+    def get_config(self):
+        """The same as `to_config`, under the name by which Keras serialises objects."""
+        return self.to_config()
+
+    @classmethod
+    def from_config(cls, config):
+        """The shaper that `to_config` described. Raises ValueError for an unknown name or option."""
+        options = dict(config)
+        name = options.pop("shaper", cls.spelling)
+        if name not in REGISTRY:
+            raise ValueError(f"shaper must be one of {', '.join(sorted(REGISTRY))}; got {name!r}")
+        return REGISTRY[name].from_options(options)
+
+    @classmethod
+    def from_options(cls, options):
+        """The shaper with these keyword options. Raises ValueError for an unknown one or one that is missing."""
+        fields = dataclasses.fields(cls)
+        for key in options:
+            if key not in [field.name for field in fields]:
+                raise ValueError(f"{cls.spelling} takes {', '.join(f.name for f in fields)}; got {key!r}")
+        for field in fields:
+            if field.default is dataclasses.MISSING and field.name not in options:
+                raise ValueError(f"{cls.spelling} needs {field.name}")
+        return cls(**options)
