@@ -80,7 +80,8 @@ def shape(model, shaping, num_microbatches=None, batch_size=256, vectorized=None
     rate and other options are taken over. Losses need not be unreduced. As in tensorflow-privacy the sum is divided by
     the microbatches of the batch at hand, and its noise cannot be seeded but by `tf.random.set_seed`.
 
-    Raises ValueError for other shapings, bad values and models with regularisation losses, ImportError where tensorflow-privacy cannot be used.
+    Raises ValueError for other shapings, bad values and, in training, models with regularisation losses; ImportError
+    where tensorflow-privacy cannot be used.
     """
     clip, noise = _clip_and_noise(shaping)
     _check_microbatches(num_microbatches)
