@@ -9,5 +9,6 @@ TensorFlow is imported when a model is built, not when this package is.
 """
 
 from tfshape.models.registry import build, features, names
+from tfshape.models.training import Recipe, accuracy, fit, predict
 
-__all__ = ["build", "features", "names"]
+__all__ = ["Recipe", "accuracy", "build", "features", "fit", "names", "predict"]

@@ -79,4 +79,4 @@ def features(model):
 
     if not any(layer.name == FEATURES for layer in model.layers):
         raise ValueError(f"model must have a layer named {FEATURES!r}, got {[layer.name for layer in model.layers]}")
-    return keras.Model(model.inputs, model.get_layer(FEATURES).output)
+    return keras.Model(model.input, model.get_layer(FEATURES).output)
