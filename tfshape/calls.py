@@ -1,4 +1,4 @@
-"""Reads `name(1.0, key="value")` from a flag without evaluating anything: how flags name attacks, shapers and transforms."""
+"""Reads `name(1.0, key="value")` from a flag without evaluating it: how flags name attacks, shapers and transforms."""
 
 import ast
 
@@ -24,12 +24,14 @@ def parse(argument, text):
         args = tuple(ast.literal_eval(arg) for arg in call.args)
         kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        raise ValueError(f"{argument}={text!r}: allowed is name or name(1.0, key='value') with literal values") from None
+        raise ValueError(
+            f"{argument}={text!r}: allowed is name or name(1.0, key='value') with literal values"
+        ) from None
     return call.func.id, args, kwargs
 
 
 def build(argument, text, choices):
-    """Calls the entry of `choices` that `text` names, for example `build("transform", "flip(rate=0.1)", {"flip": flip})`.
+    """Calls the entry of `choices` that `text` names: `build("transform", "flip(rate=0.1)", {"flip": flip})`.
 
     Args:
         argument: name of the flag or argument that `text` came from, for messages.
