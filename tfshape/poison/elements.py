@@ -1,8 +1,11 @@
-"""The kinds of dataset element the transforms understand, and how their labels are written."""
+"""The kinds of dataset element the transforms understand, and a fast way to map over them."""
 
 import tensorflow as tf
 
+from tfshape.poison.place import cardinality
+
 MARK = "is_poison"
+CHUNK_BYTES, CHUNK_ROWS = 1 << 20, 128
 
 
 class Layout:
@@ -37,12 +40,11 @@ class Layout:
         for part, name in ((self.x_spec, "features"), (self.y_spec, "label")):
             if not isinstance(part, tf.TensorSpec):
                 raise ValueError(f"{who}: the {name} of an element are {part}, expected one dense tensor")
-        for part, name in ((self.x_spec, "features"), (self.y_spec, "label")):
             if not (part.dtype.is_floating or part.dtype.is_integer or (part is self.y_spec and part.dtype.is_bool)):
                 raise ValueError(f"{who}: the {name} have dtype {part.dtype.name}, expected numbers")
-        self._read_label_style(dataset)
+        self._read_shapes(dataset)
 
-    def _read_label_style(self, dataset):
+    def _read_shapes(self, dataset):
         x, y = self.x_spec.shape, self.y_spec.shape
         if x.rank is None or y.rank is None:
             raise ValueError(f"{self.who}: shapes {x} and {y} have no known rank; set them with tf.ensure_shape")
@@ -67,31 +69,40 @@ class Layout:
             return not bool(tf.reduce_all((y == 0) | (y == 1)) & (tf.reduce_sum(y) == 1))
         return False
 
-    def check_label(self, name, value):
-        """Refuses a class that one-hot labels of this dataset cannot write."""
-        if self.one_hot and value >= self.num_classes:
-            raise ValueError(f"{self.who}: {name}={value}, but the one-hot labels have {self.num_classes} classes")
-
-    def label(self, element):
-        """The class of an element, an int64 scalar."""
-        return self.class_of(element[self.y_at])
-
-    def class_of(self, y):
-        return tf.argmax(y, output_type=tf.int64) if self.one_hot else tf.reshape(tf.cast(y, tf.int64), [])
-
-    def label_as(self, label):
-        """Writes a class (int64 scalar) the way this dataset does."""
-        y = tf.one_hot(label, self.num_classes, dtype=tf.int64) if self.one_hot else label
-        return tf.cast(tf.reshape(y, self.y_spec.shape), self.y_spec.dtype)
-
     def others(self):
         """The keys or positions of what is neither features, label nor mark."""
         places = self.spec if self.is_dict else range(len(self.spec))
         return [place for place in places if place not in (self.x_at, self.y_at, self.mark_at)]
 
+    def check_label(self, name, value):
+        """Refuses a class that one-hot labels of this dataset cannot write."""
+        if self.one_hot and value >= self.num_classes:
+            raise ValueError(f"{self.who}: {name}={value}, but the one-hot labels have {self.num_classes} classes")
+
+    def class_of(self, y):
+        """The classes, int64 [b], of labels as the dataset writes them [b, ...]."""
+        return tf.argmax(y, axis=-1, output_type=tf.int64) if self.one_hot else tf.reshape(tf.cast(y, tf.int64), [-1])
+
+    def label_as(self, label):
+        """Classes, int64 [b], as the dataset writes them."""
+        y = tf.one_hot(label, self.num_classes, dtype=tf.int64) if self.one_hot else label
+        return tf.cast(tf.reshape(y, [-1, *self.y_spec.shape]), self.y_spec.dtype)
+
+    def assert_still(self, eligible):
+        """An op that fails if examples chosen for their label (bool [b]) no longer have it."""
+        message = f"{self.who}: a label is not what it was when the examples were chosen, or not below num_classes; "
+        return tf.debugging.Assert(tf.reduce_all(eligible), [message + "apply poison transforms before .shuffle"])
+
+    def all_labels(self, dataset, size):
+        """One pass over the dataset: its classes, int64 [size]."""
+        labels = map_rows(dataset, lambda _, element: self.class_of(element[self.y_at]), tf.data.AUTOTUNE)
+        end = tf.data.Dataset.from_tensors(tf.constant(-1, tf.int64))  # so that an empty dataset has a batch too
+        return labels.concatenate(end).batch(tf.cast(size, tf.int64) + 1).get_single_element()[:-1]
+
     def rebuild(self, element, x, y, poisoned, mark):
-        """The element with new features and label, and its mark (or-ed with one it already has)."""
-        x, y = tf.ensure_shape(x, self.x_spec.shape), tf.ensure_shape(y, self.y_spec.shape)
+        """Elements with new features and labels, and their marks (or-ed with those they already have)."""
+        x = tf.ensure_shape(x, [None, *self.x_spec.shape])
+        y = tf.ensure_shape(y, [None, *self.y_spec.shape])
         if self.mark_at is not None:
             poisoned = element[self.mark_at] | poisoned
         if self.is_dict:
@@ -103,3 +114,39 @@ class Layout:
         elif mark:
             parts.append(poisoned)
         return tuple(parts)
+
+
+def map_rows(dataset, visit, num_parallel_calls):
+    """Maps `visit(numbers [b], element with a leading axis b)` over a dataset, in order; the result has no such axis.
+
+    Calling a function costs tf.data some 20 us, several times what it costs to hand on a small image. So elements of
+    fixed shape are visited in chunks of at most 1 MiB; the rest, and datasets whose size only a tf.function will
+    know, one at a time.
+    """
+    size, spec = cardinality(dataset), dataset.element_spec
+    parts = tf.nest.flatten(spec)
+    fixed = all(isinstance(part, tf.TensorSpec) and part.shape.is_fully_defined() for part in parts)
+    rows = 1
+    if fixed and isinstance(size, int):
+        rows = CHUNK_BYTES // max(1, sum(part.shape.num_elements() * part.dtype.size for part in parts))
+        rows = min(rows, CHUNK_ROWS, size if size > 0 else CHUNK_ROWS)
+    if rows < 2:
+
+        def visit_one(number, element):
+            def dense(function):  # what is ragged or sparse is no business of ours and passes as it is
+                return lambda part: function(part) if isinstance(part, tf.Tensor) else part
+
+            rows = visit(number[None], tf.nest.map_structure(dense(lambda part: part[None]), element))
+            return tf.nest.map_structure(dense(lambda part: part[0]), rows)
+
+        return dataset.enumerate().map(visit_one, num_parallel_calls, deterministic=True)
+
+    def visit_chunk(chunk, elements):
+        first = tf.nest.flatten(elements)[0]
+        numbers = chunk * rows + tf.range(tf.shape(first, tf.int64)[0], dtype=tf.int64)
+        return visit(numbers, elements)
+
+    result = dataset.batch(rows).enumerate().map(visit_chunk, num_parallel_calls, deterministic=True).unbatch()
+    if size == tf.data.UNKNOWN_CARDINALITY:
+        return result
+    return result.apply(tf.data.experimental.assert_cardinality(size))

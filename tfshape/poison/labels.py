@@ -1,18 +1,16 @@
 """Label flipping: the poison an annotator, or nobody in particular, puts in."""
 
-import numbers
-
 import tensorflow as tf
 
 from tfshape.poison import selection
-from tfshape.poison.transform import Transform, choose
+from tfshape.poison.transform import Transform, chooser
 
 
 def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **element):
     """Gives a share of the examples another label.
 
     Args:
-      rate: share in [0, 1] of the dataset, not of the eligible; exactly round(rate * n) labels change when n is known.
+      rate: share in [0, 1] of the whole dataset, not of the eligible examples.
       num_classes: number of classes, >= 2. Labels are integers or one-hot.
       seed: integer; chooses the examples and, for "uniform", their new labels.
       mapping: "uniform", to another class drawn uniformly (symmetric noise; Biggio et al. 2011, "Support Vector
@@ -26,19 +24,14 @@ def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **el
       ValueError: a bad argument; when applied, too few eligible examples or elements it cannot read.
     """
     who = "flip_labels"
-    rate, seed = selection.check_rate(who, rate), selection.check_seed(who, seed)
-    if not isinstance(num_classes, numbers.Integral) or isinstance(num_classes, bool) or num_classes < 2:
-        raise ValueError(f"{who}: num_classes={num_classes!r}, expected an integer >= 2")
+    rate, seed = selection.check_rate(who, rate), selection.check_integer(who, "seed", seed)
+    num_classes = selection.check_integer(who, "num_classes", num_classes, 2)
     targets = _targets(who, mapping, num_classes)
     classes = selection.check_classes(who, classes, num_classes)
     sources = set(range(num_classes)) if targets is None else {c for c, to in enumerate(targets) if to != c}
-    sources &= set(range(num_classes)) if classes is None else set(classes)
+    sources = sorted(sources if classes is None else sources & set(classes))
     if not sources:
         raise ValueError(f"{who}: mapping={mapping!r} and classes={classes!r} have no class in common")
-    key = selection.stream(seed, "flip_labels label")
-
-    def is_eligible(label):
-        return tf.reduce_any(label[..., None] == tf.constant(sorted(sources), tf.int64), axis=-1)
 
     def plan(layout, whole):
         if layout.one_hot and layout.num_classes != num_classes:
@@ -46,20 +39,18 @@ def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **el
 
         def edit(index, x, y):
             label = layout.class_of(y)
-            check = tf.debugging.Assert(
-                is_eligible(label), ["flip_labels: a label is not what it was, or not < num_classes; shuffle later"]
-            )
-            with tf.control_dependencies([check]):
+            with tf.control_dependencies([layout.assert_still(selection.is_among(sources)(label))]):
                 if targets is None:
-                    label = (label + selection.uniform(key, index, 1, num_classes)) % num_classes
+                    label = (
+                        label + 1 + selection.draw(seed, "flip_labels to", index) % (num_classes - 1)
+                    ) % num_classes
                 else:
-                    label = tf.constant(targets, tf.int64)[label]
+                    label = tf.gather(tf.constant(targets, tf.int64), label)
             return x, layout.label_as(label)
 
-        everything = len(sources) == num_classes
-        return choose(who, layout, whole, rate, seed, None if everything else is_eligible), edit
+        return chooser(layout, whole, rate, seed, sources if len(sources) < num_classes else None), edit
 
-    config = {"rate": rate, "num_classes": int(num_classes), "seed": seed, "mapping": mapping, "classes": classes}
+    config = {"rate": rate, "num_classes": num_classes, "seed": seed, "mapping": mapping, "classes": classes}
     return Transform(who, config, plan, **element)
 
 
@@ -73,8 +64,8 @@ def _targets(who, mapping, num_classes):
         raise ValueError(f"{who}: mapping={mapping!r}, expected 'uniform', 'pairwise' or a dict such as {{3: 4}}")
     targets = list(range(num_classes))
     for source, target in mapping.items():
-        source, target = (selection.check_class(who, "mapping", value, num_classes) for value in (source, target))
-        if source == target:
+        source = selection.check_integer(who, "mapping", source, 0, num_classes)
+        targets[source] = selection.check_integer(who, "mapping", target, 0, num_classes)
+        if source == targets[source]:
             raise ValueError(f"{who}: mapping={mapping!r} sends class {source} to itself")
-        targets[source] = target
     return targets

@@ -1,9 +1,10 @@
-"""Which elements are poisoned: chosen by a seed from an element's index, never from the order of execution."""
+"""Which elements are poisoned: drawn from an element's index and the seed, never from the order of execution."""
 
 import hashlib
 import math
 import numbers
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -13,17 +14,12 @@ def check_rate(who, rate):
     return float(rate)
 
 
-def check_seed(who, seed):
-    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
-        raise ValueError(f"{who}: seed={seed!r}, expected an integer")
-    return int(seed)
-
-
-def check_class(who, name, value, num_classes=None):
-    limit = math.inf if num_classes is None else num_classes
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 0 <= value < limit:
-        allowed = "an integer >= 0" if num_classes is None else f"an integer in [0, {num_classes})"
-        raise ValueError(f"{who}: {name}={value!r}, expected {allowed}")
+def check_integer(who, name, value, low=None, high=None):
+    """An int with low <= value < high, either bound None for none."""
+    low_, high_ = -math.inf if low is None else low, math.inf if high is None else high
+    if not isinstance(value, numbers.Integral) or isinstance(value, (bool, np.bool_)) or not low_ <= value < high_:
+        bounds = "" if low is None else f" >= {low}" if high is None else f" in [{low}, {high})"
+        raise ValueError(f"{who}: {name}={value!r}, expected an integer{bounds}")
     return int(value)
 
 
@@ -34,40 +30,49 @@ def check_classes(who, classes, num_classes=None):
     classes = [classes] if isinstance(classes, numbers.Integral) else list(classes)
     if not classes:
         raise ValueError(f"{who}: classes is empty, expected at least one class, or None for all")
-    return tuple(sorted({check_class(who, "classes", value, num_classes) for value in classes}))
+    return tuple(sorted({check_integer(who, "classes", value, 0, num_classes) for value in classes}))
 
 
-def stream(seed, purpose):
-    """An int64 key for one purpose of one seed, so that two transforms with the same seed choose independently."""
+def is_among(classes):
+    """A function from classes (an int64 tensor) to whether each is one of `classes` (a bool tensor)."""
+    return lambda label: tf.reduce_any(label[..., None] == tf.constant(classes, tf.int64), axis=-1)
+
+
+def draw(seed, purpose, index):
+    """Random int64 in [0, 2**62), one for each index, depending on the seed, the purpose and that index alone.
+
+    SplitMix64 (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators") at counter `index`. The
+    purpose makes transforms that share a seed choose independently.
+    """
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
+    key = int.from_bytes(digest[:8], "big")
+
+    def number(value):
+        return tf.constant(np.uint64(value))
+
+    def fold(z, bits):
+        return tf.bitwise.bitwise_xor(z, tf.bitwise.right_shift(z, number(bits)))
+
+    z = tf.bitcast(tf.cast(index, tf.int64), tf.uint64) * number(0x9E3779B97F4A7C15) + number(key)
+    z = fold(z, 30) * number(0xBF58476D1CE4E5B9)
+    z = fold(z, 27) * number(0x94D049BB133111EB)
+    return tf.bitcast(tf.bitwise.right_shift(fold(z, 31), number(2)), tf.int64)
 
 
-def uniform(key, index, low, high):
-    """An int64 in [low, high) that depends on the key and the element's index only."""
-    seed = tf.stack([tf.constant(key, tf.int64), tf.cast(index, tf.int64)])
-    return tf.random.stateless_uniform([], seed, low, high, tf.int64, alg="philox")
+def coin(who, rate, seed, index):
+    """True with probability `rate`, for each index on its own."""
+    return draw(seed, who, index) < round(rate * (1 << 62))
 
 
-def coin(key, index, rate):
-    """True with probability `rate`, depending on the key and the element's index only."""
-    return uniform(key, index, 0, 1 << 40) < int(round(rate * (1 << 40)))
-
-
-def labels_of(dataset, layout, size):
-    """One pass over the labels: int64 [size]."""
-    labels = dataset.map(lambda *parts: layout.label(parts[0] if layout.is_dict else parts))
-    end = tf.data.Dataset.from_tensors(tf.constant(-1, tf.int64))  # so that an empty dataset has a batch too
-    return labels.concatenate(end).batch(tf.cast(size, tf.int64) + 1).get_single_element()[:-1]
-
-
-def exact(who, key, rate, size, eligible):
-    """A bool table [size] with exactly round(rate * size) True, all eligible (bool [size], or None for all).
+def exact(who, rate, seed, size, eligible=None):
+    """A bool table [size] with exactly round(rate * size) True: the lowest draws among the eligible.
 
     A larger rate chooses a superset. Half rounds to even, as Python's round does.
 
+    Args:
+      size: int or int64 tensor. eligible: bool [size], or None for all.
     Raises:
-      ValueError: too few are eligible (tf.errors.InvalidArgumentError when decided inside a tf.function).
+      ValueError: too few are eligible (tf.errors.InvalidArgumentError when that shows only inside a tf.function).
     """
     size = tf.cast(size, tf.int64)
     count = tf.cast(tf.round(tf.constant(rate, tf.float64) * tf.cast(size, tf.float64)), tf.int64)
@@ -79,8 +84,8 @@ def exact(who, key, rate, size, eligible):
     else:
         with tf.control_dependencies([tf.debugging.Assert(count <= available, [message, count, available])]):
             count = tf.identity(count)
-    draw = tf.random.stateless_uniform([size], [key, 0], 0, 1 << 62, tf.int64, alg="philox")
+    draws = draw(seed, who, tf.range(size))
     if eligible is not None:
-        draw = tf.where(eligible, draw, 1 << 62)
-    order = tf.argsort(draw, stable=True)[:count]
+        draws = tf.where(eligible, draws, 1 << 62)
+    order = tf.argsort(draws, stable=True)[:count]
     return tf.scatter_nd(order[:, None], tf.ones_like(order, tf.bool), tf.cast(size, tf.int32)[None])

@@ -1,9 +1,14 @@
-"""What every transform shares: plan on the whole dataset, then decide and edit element by element."""
+"""What every transform shares: plan on the whole dataset, then edit the chosen elements, a chunk at a time."""
+
+import weakref
 
 import tensorflow as tf
 
 from tfshape.poison import selection
-from tfshape.poison.elements import Layout
+from tfshape.poison.elements import Layout, map_rows
+from tfshape.poison.place import Place, cardinality, keep_order
+
+ORIGINS = weakref.WeakKeyDictionary()  # poisoned dataset -> the dataset it was made from, for `preview`
 
 
 class Transform:
@@ -13,6 +18,10 @@ class Transform:
     only: not on `num_parallel_calls`, prefetching, the epoch, or what is done to the dataset afterwards. Apply it
     before `.shuffle`, `.repeat`, `.shard` and `.batch`; if the dataset must be sharded or repeated first, say so with
     `on`, and the same elements are poisoned. Shapes and dtypes of the elements stay as they are.
+
+    On a dataset of known cardinality n exactly round(rate * n) elements are poisoned, drawn among the eligible; this
+    takes one pass over the dataset's labels if eligibility depends on them. On an unknown or infinite one, each
+    eligible element is, with probability `rate`.
 
     Args, taken by every transform of this package:
       mark: append a scalar bool `is_poison` to tuples (a key of that name to dicts). An element that already has the
@@ -25,14 +34,7 @@ class Transform:
     """
 
     def __init__(
-        self,
-        name,
-        config,
-        plan,
-        mark=False,
-        image_key="image",
-        label_key="label",
-        num_parallel_calls=tf.data.AUTOTUNE,
+        self, name, config, plan, mark=False, image_key="image", label_key="label", num_parallel_calls=tf.data.AUTOTUNE
     ):
         self.name, self.config, self._plan = name, config, plan
         self.mark, self.image_key, self.label_key = mark, image_key, label_key
@@ -48,7 +50,7 @@ class Transform:
         """This transform with its elements chosen on `whole`, for a dataset that was sharded or repeated before.
 
         part = whole.shard(4, 1).repeat()
-        part = part.apply(transform.on(whole).shard(4, 1).repeat())   # == whole.apply(transform).shard(4, 1)...
+        part = part.apply(transform.on(whole).shard(4, 1).repeat())  # whole.apply(transform).shard(4, 1).repeat()
         """
         return Bound(self, whole)
 
@@ -58,40 +60,24 @@ class Transform:
     def apply_at(self, dataset, whole, place):
         """Poisons `dataset`, whose element number j is number `place.index(j)` of `whole`."""
         layout = self.layout(whole)
-        chosen, edit = self._plan(layout, whole)
+        choose, edit = self._plan(layout, whole)
 
         def visit(number, element):
             x, y = element[layout.x_at], element[layout.y_at]
             index = place.index(number)
-            poisoned = chosen(index, y)
-            x, y = tf.cond(poisoned, lambda: edit(index, x, y), lambda: (x, y))
-            return layout.rebuild(element, x, y, poisoned, self.mark)
+            if choose is None:
+                return layout.rebuild(element, *edit(index, x, y), tf.ones_like(index, tf.bool), self.mark)
+            poisoned = choose(index, y)
+            rows = tf.where(poisoned)
 
-        return keep_order(dataset).enumerate().map(visit, self.num_parallel_calls, deterministic=True)
+            def edited():
+                new_x, new_y = edit(*(tf.gather_nd(part, rows) for part in (index, x, y)))
+                return tf.tensor_scatter_nd_update(x, rows, new_x), tf.tensor_scatter_nd_update(y, rows, new_y)
 
+            new_x, new_y = tf.cond(tf.reduce_any(poisoned), edited, lambda: (x, y))
+            return layout.rebuild(element, new_x, new_y, poisoned, self.mark)
 
-class Place:
-    """Where the elements of a sharded or repeated dataset stand in the whole: mirrors the calls made on it."""
-
-    def __init__(self, size, steps=()):
-        self.size, self.steps = size, steps
-
-    def shard(self, num_shards, index):
-        size = self.size
-        if not _known_negative(size):
-            short = (size - index + num_shards - 1) // num_shards
-            size = max(short, 0) if isinstance(size, int) else tf.where(size < 0, size, tf.maximum(short, 0))
-        return Place(size, (*self.steps, ("shard", num_shards, index)))
-
-    def repeat(self):
-        if _known_negative(self.size):
-            raise ValueError("on(whole).repeat(): the cardinality of `whole` must be finite and known")
-        return Place(self.size, (*self.steps, ("repeat", self.size)))
-
-    def index(self, number):
-        for kind, *values in reversed(self.steps):
-            number = number * values[0] + values[1] if kind == "shard" else number % values[0]
-        return number
+        return map_rows(keep_order(dataset), visit, self.num_parallel_calls)
 
 
 class Bound:
@@ -106,59 +92,37 @@ class Bound:
         return Bound(self.transform, self.whole, self.place.shard(num_shards, index))
 
     def repeat(self, count=None):
-        """Says that the dataset was repeated: `.repeat(count)`, any number of times."""
+        """Says that the dataset was repeated: `.repeat(count)`; how often makes no difference."""
         return Bound(self.transform, self.whole, self.place.repeat())
 
     def __call__(self, dataset):
         if dataset.element_spec != self.whole.element_spec:
             raise ValueError(
-                f"{self.transform.name}: on(whole) expects elements like those of `whole`, {self.whole.element_spec}, "
-                f"got {dataset.element_spec}"
+                f"{self.transform.name}: the elements are {dataset.element_spec}, expected those of the dataset in "
+                f"on(whole), {self.whole.element_spec}"
             )
-        return self.transform.apply_at(dataset, self.whole, self.place)
+        poisoned = self.transform.apply_at(dataset, self.whole, self.place)
+        ORIGINS[poisoned] = dataset
+        return poisoned
 
 
-def _known_negative(size):
-    return isinstance(size, int) and size < 0
-
-
-def cardinality(dataset):
-    """The number of elements as an int (negative: infinite or unknown), or inside a tf.function perhaps a tensor."""
-    size = dataset.cardinality()
-    value = tf.get_static_value(size)
-    return size if value is None else int(value)
-
-
-def keep_order(dataset):
-    """Under tf.distribute, shards elements after they are numbered: sharding files would number each worker's anew."""
-    policies = tf.data.experimental.AutoShardPolicy
-    if dataset.options().experimental_distribute.auto_shard_policy != policies.AUTO:
-        return dataset
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = policies.DATA
-    return dataset.with_options(options)
-
-
-def choose(who, layout, whole, rate, seed, is_eligible=None):
-    """A function (index, y) -> bool that chooses elements of `whole`.
-
-    Known cardinality n: exactly round(rate * n), drawn among the eligible. Unknown or infinite: each eligible element
-    with probability `rate`. `is_eligible` takes a class (int64 tensor) and returns a bool tensor of its shape.
-    """
-    size, key = cardinality(whole), selection.stream(seed, who)
+def chooser(layout, whole, rate, seed, classes=None):
+    """A function of (indices [b], labels [b, ...]) to bool [b] that chooses among the elements of these classes."""
+    size, who = cardinality(whole), layout.who
+    eligible = None if classes is None else selection.is_among(classes)
 
     def by_coin(index, y):
-        chosen = selection.coin(key, index, rate)
-        return chosen if is_eligible is None else chosen & is_eligible(layout.class_of(y))
+        chosen = selection.coin(who, rate, seed, index)
+        return chosen if eligible is None else chosen & eligible(layout.class_of(y))
 
     def make_table():
-        eligible = None if is_eligible is None else is_eligible(selection.labels_of(whole, layout, size))
-        return selection.exact(who, key, rate, size, eligible)
+        labels = None if eligible is None else eligible(layout.all_labels(whole, size))
+        return selection.exact(who, rate, seed, size, labels)
 
-    if _known_negative(size):
-        return by_coin
     if isinstance(size, int):
+        if size < 0:
+            return by_coin
         table = make_table()
-        return lambda index, y: table[index]
+        return lambda index, y: tf.gather(table, index)
     table = tf.cond(size < 0, lambda: tf.zeros([0], tf.bool), make_table)
-    return lambda index, y: tf.cond(size < 0, lambda: by_coin(index, y), lambda: table[index])
+    return lambda index, y: tf.cond(size < 0, lambda: by_coin(index, y), lambda: tf.gather(table, index))
