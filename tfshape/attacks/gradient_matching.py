@@ -1,0 +1,246 @@
+"""Gradient matching, "Witches' Brew": clean-label targeted poisoning of models trained from scratch.
+
+Geiping et al. 2021, arXiv 2009.02276. Poison is perturbed so that its training gradient points where the gradient of
+the target's adversarial loss points; a victim that trains on the one takes a step on the other.
+"""
+
+import dataclasses
+import numbers
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfshape import gradients, models
+from tfshape.attacks import base, surrogates
+
+_RETRAINED = 0x7E  # sets the seeds of retrained surrogates apart from those of clean ones
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientMatching:
+    """Perturbs training examples of the intended class, labels untouched, by signed Adam on the matching loss.
+
+    Attributes:
+      steps: int >= 1, updates of the poison a restart; the step size falls linearly to 0.
+      step_size: > 0, the first step of a pixel, as a share of eps.
+      restarts: int >= 1; of as many random starts the one with the lowest matching loss over all surrogates is kept.
+      ensemble: int >= 1, clean surrogates of different seeds.
+      checkpoints: int >= 1, stages of its training at which each surrogate is used.
+      surrogates_per_step: int >= 1, of the pool of ensemble * checkpoints that a step averages over, in random turns.
+      retrain: int >= 0; as often, evenly spread over the steps, the pool is replaced by surrogates that are trained
+        on the poison as it is then (Souri et al. 2022, arXiv 2106.08970, section 3.3).
+      retrain_ensemble: int >= 1, the surrogates trained each time.
+      augment: bool, matches gradients of randomly shifted and mirrored poison, by up to 1/16 of the side; images only.
+      base_rule: "gradient_norm", the examples with the largest gradients on the clean surrogates (Geiping et al.,
+        appendix), or "random".
+      surrogate_seed: int >= 0, of the clean surrogates, which are shared by all targets of one experiment.
+
+    Raises:
+      ValueError: a value outside these.
+    """
+
+    steps: int = 120
+    step_size: float = 0.1
+    restarts: int = 1
+    ensemble: int = 8
+    checkpoints: int = 5
+    surrogates_per_step: int = 2
+    retrain: int = 2
+    retrain_ensemble: int = 2
+    augment: bool = False
+    base_rule: str = "gradient_norm"
+    surrogate_seed: int = 0
+
+    name = "gradient_matching"
+    kind = "targeted"
+
+    def __post_init__(self):
+        for field in ("steps", "restarts", "ensemble", "checkpoints", "surrogates_per_step", "retrain_ensemble"):
+            base.require_integer(field, getattr(self, field), 1)
+        for field in ("retrain", "surrogate_seed"):
+            base.require_integer(field, getattr(self, field), 0)
+        if not isinstance(self.step_size, numbers.Real) or not 0 < self.step_size <= 2:
+            raise ValueError(f"step_size must be a number above 0 and at most 2, got {self.step_size!r}")
+        if not isinstance(self.augment, bool):
+            raise ValueError(f"augment must be True or False, got {self.augment!r}")
+        if self.base_rule not in ("gradient_norm", "random"):
+            raise ValueError(f"base_rule must be gradient_norm or random, got {self.base_rule!r}")
+
+    def craft(self, problem):
+        """Crafts poison for the problem's targets.
+
+        Args:
+          problem: a `Problem` whose targets have one intended class, of which the training set has at least
+            `num_poisons` examples.
+
+        Returns:
+          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
+
+        Raises:
+          ValueError: no targets, several intended classes, too few base examples, or augment on inputs that are not
+            images.
+        """
+        intended = {target.intended_label for target in problem.targets}
+        if len(intended) != 1:
+            raise ValueError(f"targets must be one or more with one intended label, got {problem.targets!r}")
+        if self.augment and len(problem.dataset.input_shape) != 3:
+            raise ValueError(f"augment must be False unless inputs are images, got {problem.dataset.input_shape}")
+        pool = surrogates.clean(problem, self.surrogate_seed, self.ensemble, self.checkpoints)
+        rng = np.random.default_rng([problem.seed, 3])
+        bases = self._choose_bases(problem, intended.pop(), pool, rng)
+        search = _Search(self, problem, bases)
+        results = [search.run(pool, restart, rng) for restart in range(self.restarts)]
+        _, x = min(results, key=lambda result: result[0])
+        return base.make_poisons(problem, self, x, bases)
+
+    def _choose_bases(self, problem, intended, pool, rng):
+        train, count = problem.dataset.train, problem.num_poisons
+        candidates = np.flatnonzero(train.y == intended)
+        if len(candidates) < count:
+            raise ValueError(
+                f"num_poisons must be at most {len(candidates)}, the training examples of the intended class "
+                f"{intended}, got {count}"
+            )
+        if self.base_rule == "random":
+            return np.sort(rng.choice(candidates, count, replace=False))
+        x, y = train.x[candidates], train.y[candidates]
+        norms = np.zeros(len(candidates))
+        model = _new_model(problem)
+        for weights in pool[self.checkpoints - 1 :: self.checkpoints]:
+            model.set_weights(weights)
+            norms += gradient_norms(model, x, y)
+        return np.sort(candidates[np.argsort(-norms, kind="stable")[:count]])
+
+
+def gradient_norms(model, x, y, batch_size=64):
+    """The l2 norm of the cross-entropy gradient of each example, float64 [N]."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    norms = tf.function(lambda x, y: gradients.per_example(model, loss, x, y, training=False).norms)
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+    return np.concatenate([norms(*batch).numpy() for batch in batches]).astype(np.float64)
+
+
+def loss_gradient(model, x, y):
+    """The gradient of the mean cross-entropy of examples x [B, ...], y [B] by the trainable weights, as a list."""
+    with tf.GradientTape() as tape:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=False))
+        loss = tf.reduce_mean(losses)
+    return tape.gradient(loss, model.trainable_variables)
+
+
+def matching_loss(model, x, y, target_gradient):
+    """1 - cos(gradient of the poison x [K, ...], y [K]; target_gradient), eq. 3 of Geiping et al.; differentiable in x.
+
+    The mean stands for the sum over the poison, which has the same direction.
+    """
+    gradient = loss_gradient(model, x, y)
+    dot = tf.add_n([tf.reduce_sum(a * b) for a, b in zip(gradient, target_gradient)])
+    squares = [tf.add_n([tf.reduce_sum(a * a) for a in side]) for side in (gradient, target_gradient)]
+    return 1 - dot / tf.sqrt(tf.maximum(squares[0] * squares[1], 1e-30))
+
+
+def shift_and_mirror(x, shifts, mirror):
+    """Moves each image x [K, H, W, C] by shifts [K, 2] pixels, repeating the edge, and mirrors it where mirror [K]."""
+    rows, columns = tf.range(tf.shape(x)[1]), tf.range(tf.shape(x)[2])
+    rows = tf.clip_by_value(rows[None] + shifts[:, :1], 0, rows[-1])
+    columns = tf.clip_by_value(columns[None] + shifts[:, 1:], 0, columns[-1])
+    columns = tf.where(mirror[:, None], columns[:, ::-1], columns)
+    return tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+
+
+def bounds(x, eps):
+    """The smallest and largest float32 within eps of x and within [0, 1], rounded inwards."""
+    exact = np.maximum(x.astype(np.float64) - eps, 0), np.minimum(x.astype(np.float64) + eps, 1)
+    low, high = (side.astype(np.float32) for side in exact)
+    low = np.where(low < exact[0], np.nextafter(low, np.float32(2)), low)
+    high = np.where(high > exact[1], np.nextafter(high, np.float32(-1)), high)
+    return low, high
+
+
+def _new_model(problem):
+    return models.build(problem.model, problem.dataset.input_shape, problem.dataset.num_classes)
+
+
+class _Search:
+    """The optimisation of one problem's poison: one graph that all restarts and retrainings use."""
+
+    def __init__(self, options, problem, bases):
+        self.options, self.problem, self.bases = options, problem, bases
+        train = problem.dataset.train
+        self.low, self.high = bounds(train.x[bases], problem.eps)
+        self.y = tf.constant(train.y[bases])
+        self.target_x = tf.constant(problem.target_x())
+        self.target_y = tf.constant([target.intended_label for target in problem.targets])
+        self.model = _new_model(problem)
+        images = tf.TensorSpec(self.low.shape)
+        stacks = [tf.TensorSpec([None, *variable.shape], variable.dtype) for variable in self.model.weights]
+        picks = tf.TensorSpec([None, options.surrogates_per_step], tf.int32)
+        rates, seed = tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)
+        self.segment = tf.function(self._segment, [images, images, stacks, picks, rates, seed])
+        self.loss = tf.function(self._pool_loss, [images, stacks])
+
+    def run(self, pool, restart, rng):
+        """Returns (matching loss over the final pool, x [K, ...]) of one random start."""
+        options = self.options
+        x = np.clip(rng.uniform(self.low, self.high).astype(np.float32), self.low, self.high)
+        x, momentum = tf.constant(x), tf.zeros(x.shape)
+        rates = options.step_size * self.problem.eps * (1 - np.arange(options.steps) / options.steps)
+        for number, segment in enumerate(np.array_split(rates.astype(np.float32), options.retrain + 1)):
+            if number:
+                pool = self._retrain(x, restart, number)
+            stacks = [tf.constant(np.stack(arrays)) for arrays in zip(*pool)]
+            picks = _turns(len(pool), len(segment), options.surrogates_per_step, rng)
+            seed = tf.constant(rng.integers(2**31), tf.int32)
+            x, momentum = self.segment(x, momentum, stacks, tf.constant(picks), tf.constant(segment), seed)
+        return float(self.loss(x, stacks)), x.numpy()
+
+    def _retrain(self, x, restart, number):
+        train = self.problem.dataset.train
+        poisoned = train.x.copy()
+        poisoned[self.bases] = x
+        data = dataclasses.replace(train, x=poisoned).as_dataset()
+        seeds = [(self.problem.seed, _RETRAINED, restart, number, k) for k in range(self.options.retrain_ensemble)]
+        trained = [surrogates.train(self.problem, seed, self.options.checkpoints, data) for seed in seeds]
+        return [weights for checkpoints in trained for weights in checkpoints]
+
+    def _segment(self, x, momentum, stacks, picks, rates, seed):
+        for step in tf.range(tf.shape(rates)[0]):
+            gradient = tf.zeros_like(x)
+            for turn in range(picks.shape[1]):
+                target_gradient = self._load(stacks, picks[step, turn])
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    seen = self._augmented(x, tf.stack([seed, step])) if self.options.augment else x
+                    loss = matching_loss(self.model, seen, self.y, target_gradient)
+                gradient += tape.gradient(loss, x)
+            # The sign of Adam's step is that of its first moment: the second only divides.
+            momentum = 0.9 * momentum + 0.1 * gradient
+            x = tf.clip_by_value(x - rates[step] * tf.sign(momentum), self.low, self.high)
+        return x, momentum
+
+    def _pool_loss(self, x, stacks):
+        count = tf.shape(stacks[0])[0]
+        total = tf.zeros([])
+        for pick in tf.range(count):
+            total += matching_loss(self.model, x, self.y, self._load(stacks, pick))
+        return total / tf.cast(count, tf.float32)
+
+    def _load(self, stacks, pick):
+        """Puts surrogate `pick` into the model. Returns the gradient of the target's adversarial loss there."""
+        for variable, stack in zip(self.model.weights, stacks):
+            variable.assign(stack[pick])
+        return loss_gradient(self.model, self.target_x, self.target_y)
+
+    def _augmented(self, x, seed):
+        count, reach = tf.shape(x)[0], max(1, max(x.shape[1:3]) // 16)
+        shifts = tf.random.stateless_uniform([count, 2], seed, -reach, reach + 1, tf.int32)
+        mirror = tf.random.stateless_uniform([count], seed + 1) < 0.5
+        return shift_and_mirror(x, shifts, mirror)
+
+
+def _turns(count, steps, per_step, rng):
+    """Which surrogates each step uses, int32 [steps, per_step]: all in a random order before any comes again."""
+    rounds = -(-steps * per_step // count)
+    order = np.concatenate([rng.permutation(count) for _ in range(rounds)])
+    return order[: steps * per_step].reshape(steps, per_step).astype(np.int32)
