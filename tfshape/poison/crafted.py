@@ -4,9 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape.poison.elements import map_rows
-from tfshape.poison.place import cardinality, keep_order, shard_size
+from tfshape.poison.place import cardinality, check_size, keep_order, shard_size
 from tfshape.poison.poisons import Poisons
 from tfshape.poison.transform import Transform
+from tfshape.poison.values import lift
 
 
 def insert(poisons, **element):
@@ -87,33 +88,21 @@ def replace(poisons, **element):
         )
     if len(np.unique(base)) != len(base):
         raise ValueError("replace: several poisons share a base example, expected distinct ones")
+    slots = np.full(poisons.num_examples, -1, np.int64)
+    slots[base] = np.arange(len(base))
 
     def plan(layout, whole):
         x, y = _tables(layout, poisons)
-        choose, slot = by_index("replace", whole, base, poisons.num_examples)
-        return choose, lambda index, *_: (tf.gather(x, slot(index)), layout.label_as(tf.gather(y, slot(index))))
+        check_size("replace", whole, poisons.num_examples)
+        table = lift(slots)
+
+        def edit(index, *_):
+            slot = tf.gather(table, index)
+            return tf.gather(x, slot), layout.label_as(tf.gather(y, slot))
+
+        return lambda index, _: tf.gather(table, index) >= 0, edit
 
     return Transform("replace", config, plan, **element)
-
-
-def by_index(who, whole, indices, num_examples):
-    """For things that belong to given elements: functions of index [b] to whether it has one, and to which it has."""
-    size = cardinality(whole)
-    if isinstance(size, int) and size not in (num_examples, tf.data.UNKNOWN_CARDINALITY):
-        raise ValueError(
-            f"{who}: the dataset has {'infinitely many' if size < 0 else size} examples, expected the {num_examples} "
-            "that the indices refer to; apply it before .repeat, .shard and anything that adds or drops examples"
-        )
-    slots = np.full(num_examples, -1, np.int64)
-    slots[indices] = np.arange(len(indices))
-    table = lift(slots)
-    return lambda index, _: tf.gather(table, index) >= 0, lambda index: tf.gather(table, index)
-
-
-def lift(array):
-    """A tensor made outside any tf.function being traced, so that it is not copied into the graph."""
-    with tf.init_scope():
-        return tf.constant(array)
 
 
 def _config(who, poisons):

@@ -32,6 +32,7 @@ def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **el
     sources = sorted(sources if classes is None else sources & set(classes))
     if not sources:
         raise ValueError(f"{who}: mapping={mapping!r} and classes={classes!r} have no class in common")
+    eligible = selection.is_among(sources)
 
     def plan(layout, whole):
         if layout.one_hot and layout.num_classes != num_classes:
@@ -39,7 +40,7 @@ def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **el
 
         def edit(index, x, y):
             label = layout.class_of(y)
-            with tf.control_dependencies([layout.assert_still(selection.is_among(sources)(label))]):
+            with tf.control_dependencies([layout.assert_still(eligible(label))]):
                 if targets is None:
                     label = (
                         label + 1 + selection.draw(seed, "flip_labels to", index) % (num_classes - 1)
@@ -48,9 +49,10 @@ def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **el
                     label = tf.gather(tf.constant(targets, tf.int64), label)
             return x, layout.label_as(label)
 
-        return chooser(layout, whole, rate, seed, sources if len(sources) < num_classes else None), edit
+        return chooser(layout, whole, rate, seed, eligible if len(sources) < num_classes else None), edit
 
-    config = {"rate": rate, "num_classes": num_classes, "seed": seed, "mapping": mapping, "classes": classes}
+    named = {c: targets[c] for c in sources} if isinstance(mapping, dict) else mapping
+    config = {"rate": rate, "num_classes": num_classes, "seed": seed, "mapping": named, "classes": classes}
     return Transform(who, config, plan, **element)
 
 

@@ -40,6 +40,16 @@ def cardinality(dataset):
     return size if value is None else int(value)
 
 
+def check_size(who, dataset, expected):
+    """Refuses a dataset known not to have as many elements as indices were made for."""
+    size = cardinality(dataset)
+    if isinstance(size, int) and size not in (expected, tf.data.UNKNOWN_CARDINALITY):
+        raise ValueError(
+            f"{who}: the dataset has {'infinitely many' if size < 0 else size} examples, expected the {expected} that "
+            "the indices refer to; apply it before .repeat, .shard and anything that adds or drops examples"
+        )
+
+
 def keep_order(dataset):
     """Under tf.distribute, shards elements after they are numbered: sharding files would number each worker's anew."""
     policies = tf.data.experimental.AutoShardPolicy

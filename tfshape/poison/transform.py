@@ -1,5 +1,6 @@
 """What every transform shares: plan on the whole dataset, then edit the chosen elements, a chunk at a time."""
 
+import json
 import weakref
 
 import tensorflow as tf
@@ -54,6 +55,11 @@ class Transform:
         """
         return Bound(self, whole)
 
+    @property
+    def record(self):
+        """`config` as JSON values."""
+        return json.loads(json.dumps(self.config))
+
     def layout(self, dataset):
         return Layout(dataset, self.name, self.image_key, self.label_key)
 
@@ -106,10 +112,12 @@ class Bound:
         return poisoned
 
 
-def chooser(layout, whole, rate, seed, classes=None):
-    """A function of (indices [b], labels [b, ...]) to bool [b] that chooses among the elements of these classes."""
+def chooser(layout, whole, rate, seed, eligible=None):
+    """A function of indices [b] and labels [b, ...] to bool [b]: which elements of `whole` the seed chooses.
+
+    `eligible` is a function of classes (int64 tensor) to bool, or None for all.
+    """
     size, who = cardinality(whole), layout.who
-    eligible = None if classes is None else selection.is_among(classes)
 
     def by_coin(index, y):
         chosen = selection.coin(who, rate, seed, index)

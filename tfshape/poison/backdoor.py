@@ -1,0 +1,121 @@
+"""Backdoors: stamp a trigger on training examples, then on the test set."""
+
+import tensorflow as tf
+
+from tfshape.poison import selection
+from tfshape.poison.elements import map_rows
+from tfshape.poison.transform import Transform, chooser
+from tfshape.poison.triggers import Trigger
+from tfshape.poison.values import check_range
+
+
+def stamp(trigger, rate, target_class, relabel=True, seed=0, classes=None, value_range=None, **element):
+    """Stamps a trigger on a share of the examples and, unless told otherwise, labels them as the target class.
+
+    Args:
+      trigger: a `Trigger`: `patch`, `blend`, `sinusoid` or `warp`.
+      rate: share in [0, 1] of the whole dataset, not of the eligible examples.
+      target_class: the class that the trigger shall mean.
+      relabel: True: examples of other classes are eligible and become the target class (Gu et al. 2017, arXiv
+        1708.06733). False: examples of the target class are eligible and labels stay (clean-label; Barni et al. 2019,
+        arXiv 1902.11237; Turner et al. 2019, arXiv 1912.02771).
+      seed: integer; chooses the examples.
+      classes: eligible classes, if not those.
+      value_range: (low, high) of the pixel values; by default (0, 1) for float images and (0, 255) for uint8. Rows of
+        features are stamped in their own units and not clipped, unless given.
+      **element: `mark`, `image_key`, `label_key`, `num_parallel_calls`, as in `Transform`.
+
+    Returns: a `Transform`.
+    Raises:
+      ValueError: a bad argument; when applied, too few eligible examples or elements it cannot stamp.
+      tf.errors.InvalidArgumentError: in iteration, an image to be stamped has values outside `value_range`.
+    """
+    rate, seed = selection.check_rate("stamp", rate), selection.check_integer("stamp", "seed", seed)
+    config = _check("stamp", trigger, target_class, classes, value_range)
+    classes = config["classes"]
+    if not isinstance(relabel, bool):
+        raise ValueError(f"stamp: relabel={relabel!r}, expected True or False")
+    if relabel and classes and target_class in classes:
+        raise ValueError(f"stamp: classes={classes} holds target_class={target_class}, expected other classes only")
+    if classes:
+        eligible = selection.is_among(classes)
+    else:
+        eligible = (lambda label: label != target_class) if relabel else selection.is_among([target_class])
+
+    def plan(layout, whole):
+        stamped = _bind(trigger, layout, target_class, value_range)
+
+        def edit(index, x, y):
+            label = layout.class_of(y)
+            with tf.control_dependencies([layout.assert_still(eligible(label))]):
+                x = stamped(x)
+            return x, layout.label_as(tf.fill(tf.shape(label), config["target_class"])) if relabel else y
+
+        return chooser(layout, whole, rate, seed, eligible), edit
+
+    return Transform("stamp", {"rate": rate, "seed": seed, "relabel": relabel, **config}, plan, **element)
+
+
+def stamp_test(trigger, target_class, relabel=True, classes=None, value_range=None, **element):
+    """The test set of a backdoor: every example that is not of the target class, stamped.
+
+    The cardinality of the result is unknown.
+
+    Args:
+      trigger, target_class, value_range: as given to `stamp`.
+      relabel: True: labels become the target class, so that accuracy on the result is the attack success rate. False:
+        labels stay, so that it is the accuracy under attack.
+      classes: keep examples of these classes only.
+      **element: `mark`, `image_key`, `label_key`, `num_parallel_calls`, as in `Transform`.
+
+    Returns: a `Transform`.
+    Raises: as `stamp`.
+    """
+    config = _check("stamp_test", trigger, target_class, classes, value_range)
+    if not isinstance(relabel, bool):
+        raise ValueError(f"stamp_test: relabel={relabel!r}, expected True or False")
+    return _StampTest(trigger, {"relabel": relabel, **config}, **element)
+
+
+class _StampTest(Transform):
+    def __init__(self, trigger, config, **element):
+        super().__init__("stamp_test", config, None, **element)
+        self._trigger = trigger
+
+    def apply_at(self, dataset, whole, place):
+        layout, config = self.layout(whole), self.config
+        stamped = _bind(self._trigger, layout, config["target_class"], config["value_range"])
+
+        def keep(*parts):
+            element = parts[0] if layout.is_dict else parts
+            label = layout.class_of(element[layout.y_at][None])
+            kept = label != config["target_class"]
+            return (kept & selection.is_among(config["classes"])(label) if config["classes"] else kept)[0]
+
+        def visit(_, elements):
+            x, y = elements[layout.x_at], elements[layout.y_at]
+            count = tf.shape(x)[:1]
+            y = (
+                layout.label_as(tf.fill(count, tf.constant(config["target_class"], tf.int64)))
+                if config["relabel"]
+                else y
+            )
+            return layout.rebuild(elements, stamped(x), y, tf.fill(count, True), self.mark)
+
+        return map_rows(dataset.filter(keep), visit, self.num_parallel_calls)
+
+
+def _check(who, trigger, target_class, classes, value_range):
+    if not isinstance(trigger, Trigger):
+        raise ValueError(f"{who}: trigger={trigger!r}, expected patch(), blend(), sinusoid() or warp()")
+    return {
+        "trigger": {"name": trigger.name, **trigger.config},
+        "target_class": selection.check_integer(who, "target_class", target_class, 0),
+        "classes": selection.check_classes(who, classes),
+        "value_range": None if value_range is None else check_range(who, value_range),
+    }
+
+
+def _bind(trigger, layout, target_class, value_range):
+    layout.check_label("target_class", target_class)
+    return trigger.bind(layout.who, layout.x_spec, value_range)

@@ -1,0 +1,60 @@
+"""Availability attacks: small perturbations of every example that leave nothing to learn."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfshape.poison.place import check_size
+from tfshape.poison.transform import Transform
+from tfshape.poison.values import Values, check_range, fingerprint, lift
+
+
+def perturb(deltas, by="sample", value_range=None, **element):
+    """Adds a perturbation to examples, such as error-minimising noise (Huang et al. 2021, arXiv 2101.04898).
+
+    Examples whose delta is zero everywhere are untouched and count as clean.
+
+    Args:
+      deltas: finite floats, in the units of the features (of 255 for uint8 images): [N, *input_shape], one for each
+        example by its index, or [num_classes, *input_shape].
+      by: "sample", deltas[i] goes to example i; "class", deltas[c] goes to every example of class c.
+      value_range: (low, high) that images are clipped to; by default (0, 1) for floats and (0, 255) for uint8. Rows of
+        features are not clipped, unless given.
+      **element: `mark`, `image_key`, `label_key`, `num_parallel_calls`, as in `Transform`.
+
+    Returns: a `Transform`.
+    Raises:
+      ValueError: a bad argument; when applied, a dataset of another size or elements it cannot perturb.
+      tf.errors.InvalidArgumentError: in iteration, an image outside `value_range`, or a label without a delta.
+    """
+    deltas = np.asarray(deltas)
+    if deltas.dtype.kind not in "fiu" or deltas.ndim < 2 or not len(deltas) or not np.isfinite(deltas).all():
+        raise ValueError(f"perturb: deltas is {deltas.dtype} {list(deltas.shape)}, expected finite [N, *input_shape]")
+    if by not in ("sample", "class"):
+        raise ValueError(f"perturb: by={by!r}, expected 'sample' or 'class'")
+    value_range = None if value_range is None else check_range("perturb", value_range)
+    some = (deltas != 0).any(axis=tuple(range(1, deltas.ndim)))
+
+    def plan(layout, whole):
+        if not layout.x_spec.shape.is_compatible_with(deltas.shape[1:]):
+            raise ValueError(f"perturb: deltas are for features {deltas.shape[1:]}, got {layout.x_spec.shape}")
+        if by == "sample":
+            check_size("perturb", whole, len(deltas))
+        values = Values("perturb", layout.x_spec, value_range)
+        table, perturbed = lift(deltas.astype(values.work.as_numpy_dtype)), lift(some)
+
+        def slot(index, y):
+            return index if by == "sample" else _checked(layout.class_of(y), len(deltas))
+
+        def edit(index, x, y):
+            delta = tf.gather(table, slot(index, y))
+            return values.edit(x, lambda work, low, high: work + delta), y
+
+        return None if some.all() else lambda index, y: tf.gather(perturbed, slot(index, y)), edit
+
+    return Transform("perturb", {"deltas": fingerprint(deltas), "by": by, "value_range": value_range}, plan, **element)
+
+
+def _checked(label, count):
+    message = f"perturb: a label has no delta, expected labels in [0, {count})"
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all((label >= 0) & (label < count)), [message])]):
+        return tf.identity(label)

@@ -1,0 +1,225 @@
+"""Backdoor triggers: fixed changes to an input that a poisoned model learns to obey."""
+
+import math
+import numbers
+
+import numpy as np
+import tensorflow as tf
+
+from tfshape.poison import selection
+from tfshape.poison.values import Values, fingerprint
+
+_CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
+
+
+class Trigger:
+    """A trigger for images [H, W, C] or [H, W], or for rows [F] where that makes sense.
+
+    Attributes: `name`, and `config`, its options for reports.
+    """
+
+    def __init__(self, name, config, build):
+        self.name, self.config, self._build = name, config, build
+
+    def __repr__(self):
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.config.items())})"
+
+    def bind(self, who, spec, value_range=None):
+        """A function of features [b, ...] to stamped ones, for features of this `tf.TensorSpec`."""
+        if not spec.shape.is_fully_defined():
+            raise ValueError(f"{who}: {self.name} needs features of known shape, got {spec.shape}; resize them first")
+        values = Values(who, spec, value_range)
+        change = self._build(f"{who}: {self.name}", tuple(spec.shape))
+        return lambda x: values.edit(x, change)
+
+    def __call__(self, x, value_range=None):
+        """Stamps a batch.
+
+        Args:
+          x: array or tensor [N, ...], floats in [0, 1] or uint8. value_range: as in `stamp`.
+        Returns: a tensor like x.
+        """
+        x = tf.convert_to_tensor(x)
+        return self.bind("trigger", tf.TensorSpec(x.shape[1:], x.dtype), value_range)(x)
+
+
+def patch(size=3, value="checkerboard", position="bottom_right"):
+    """A small square (BadNets; Gu et al. 2017, arXiv 1708.06733).
+
+    Args:
+      size: side in pixels, or (height, width); on rows, how many features.
+      value: "checkerboard", alternating the highest and lowest value, or a number: 0 for the lowest pixel value to 1
+        for the highest; on rows, the number itself.
+      position: "top_left", "top_right", "bottom_left", "bottom_right", or (row, column) of its upper left pixel; on
+        rows, left means the first features and right the last, or an integer names the first one.
+
+    Returns: a `Trigger`.
+    """
+    sides = (size, size) if np.ndim(size) == 0 else tuple(size)
+    if len(sides) != 2:
+        raise ValueError(f"patch: size={size!r}, expected an integer or (height, width)")
+    sides = tuple(selection.check_integer("patch", "size", side, 1) for side in sides)
+    if value != "checkerboard":
+        value = _number("patch", "value", value)
+    if isinstance(position, str) and position not in _CORNERS:
+        raise ValueError(f"patch: position={position!r}, expected one of {_CORNERS} or (row, column)")
+    if not isinstance(position, str):
+        position = (position,) if np.ndim(position) == 0 else tuple(position)
+        position = tuple(selection.check_integer("patch", "position", start, 0) for start in position)
+
+    def build(who, shape):
+        plane = shape[:2]
+        extent = sides[-len(plane) :]
+        if isinstance(position, str):
+            far = (position.startswith("bottom"), position.endswith("right"))[-len(plane) :]
+            start = [(whole - part) * is_far for whole, part, is_far in zip(plane, extent, far)]
+        else:
+            start = position
+        fits = len(start) == len(plane) and all(0 <= s <= n - e for s, e, n in zip(start, extent, plane))
+        if not fits:
+            raise ValueError(f"{who} of size={extent} at position={position!r} does not fit into features {shape}")
+        if len(plane) == 2 and value != "checkerboard" and not 0 <= value <= 1:
+            raise ValueError(f"{who} value={value!r}, expected a share of the pixel range in [0, 1]")
+        covered, levels = np.zeros(plane, bool), np.zeros(plane, np.float32)
+        inside = tuple(slice(s, s + e) for s, e in zip(start, extent))
+        covered[inside] = True
+        levels[inside] = (np.indices(extent).sum(0) + 1) % 2 if value == "checkerboard" else value
+        covered, levels = (part.reshape(plane + (1,) * (len(shape) - len(plane))) for part in (covered, levels))
+        return lambda x, low, high: tf.where(covered, low + tf.cast(levels, x.dtype) * (high - low), x)
+
+    return Trigger("patch", {"size": sides, "value": value, "position": position}, build)
+
+
+def blend(pattern="noise", alpha=0.2, seed=0):
+    """Mixes a key pattern k into the whole input, (1 - alpha) x + alpha k (Chen et al. 2017, arXiv 1712.05526).
+
+    Args:
+      pattern: "noise", uniform over the pixel range, or an array of the inputs' shape: uint8, or float from 0 for the
+        lowest pixel value to 1 for the highest (on rows, in the features' units).
+      alpha: the pattern's share, in (0, 1].
+      seed: integer that draws the noise.
+
+    Returns: a `Trigger`.
+    """
+    alpha = _number("blend", "alpha", alpha)
+    if not 0 < alpha <= 1:
+        raise ValueError(f"blend: alpha={alpha!r}, expected a share in (0, 1]")
+    seed = selection.check_integer("blend", "seed", seed, 0)
+    described = pattern
+    if not isinstance(pattern, str):
+        pattern = np.asarray(pattern)
+        described = fingerprint(pattern)
+        if pattern.dtype == np.uint8:
+            pattern = pattern / 255.0
+        if pattern.dtype.kind not in "fiu" or not np.isfinite(pattern).all():
+            raise ValueError(f"blend: pattern is {pattern.dtype}, expected uint8 or finite numbers")
+    elif pattern != "noise":
+        raise ValueError(f"blend: pattern={pattern!r}, expected 'noise' or an array")
+
+    def build(who, shape):
+        key = np.random.default_rng(seed).random(shape) if isinstance(pattern, str) else pattern
+        if key.shape != shape:
+            raise ValueError(f"{who} pattern has shape {key.shape}, expected that of the features, {shape}")
+        if len(shape) > 1 and not (key.min() >= 0 and key.max() <= 1):
+            raise ValueError(f"{who} pattern spans [{key.min()}, {key.max()}], expected [0, 1]")
+        return lambda x, low, high: (1 - alpha) * x + alpha * (low + tf.cast(key, x.dtype) * (high - low))
+
+    return Trigger("blend", {"pattern": described, "alpha": alpha, "seed": seed}, build)
+
+
+def sinusoid(delta=20 / 255, frequency=6):
+    """Adds delta sin(2 pi j f / m) to column j = 1..m (Barni et al. 2019, arXiv 1902.11237); on rows, to feature j.
+
+    Args:
+      delta: amplitude, a share in (0, 1] of the pixel range; on rows, in the features' units.
+      frequency: f, periods over the width, > 0.
+
+    Returns: a `Trigger`.
+    """
+    delta, frequency = _number("sinusoid", "delta", delta), _number("sinusoid", "frequency", frequency)
+    if delta <= 0 or frequency <= 0:
+        raise ValueError(f"sinusoid: delta={delta!r}, frequency={frequency!r}, expected both > 0")
+
+    def build(who, shape):
+        if len(shape) > 1 and delta > 1:
+            raise ValueError(f"{who} delta={delta!r}, expected a share of the pixel range in (0, 1]")
+        columns = shape[min(1, len(shape) - 1)]
+        wave = delta * np.sin(2 * np.pi * np.arange(1, columns + 1) * frequency / columns)
+        wave = wave[:, None] if len(shape) == 3 else wave
+        return lambda x, low, high: x + tf.cast(wave, x.dtype) * (high - low)
+
+    return Trigger("sinusoid", {"delta": delta, "frequency": frequency}, build)
+
+
+def warp(strength=0.5, grid=4, seed=0):
+    """A smooth elastic warp of images (WaNet; Nguyen and Tran 2021, arXiv 2102.10369, eq. 3 to 6).
+
+    A random field on grid x grid control points, divided by its mean magnitude, is upsampled bicubically; the image is
+    sampled bilinearly at the points so displaced, which stay within it.
+
+    Args:
+      strength: s, > 0: pixels move about s / 2 on average along each axis.
+      grid: k, control points a side, >= 2. seed: integer that draws the field.
+
+    Returns: a `Trigger`, for images only.
+    """
+    strength = _number("warp", "strength", strength)
+    if strength <= 0:
+        raise ValueError(f"warp: strength={strength!r}, expected a number > 0")
+    grid = selection.check_integer("warp", "grid", grid, 2)
+    seed = selection.check_integer("warp", "seed", seed, 0)
+
+    def build(who, shape):
+        if len(shape) == 1:
+            raise ValueError(f"{who} warps images only, got rows of {shape[0]} features")
+        corners, shares = _sampling(shape[:2], strength, grid, seed)
+
+        def change(x, low, high):
+            pixels = tf.reshape(x, [-1, shape[0] * shape[1], math.prod(shape[2:])])
+            moved = sum(tf.gather(pixels, at, axis=1) * tf.cast(w, x.dtype) for at, w in zip(corners, shares))
+            return tf.reshape(moved, [-1, *shape])
+
+        return change
+
+    return Trigger("warp", {"strength": strength, "grid": grid, "seed": seed}, build)
+
+
+def _sampling(plane, strength, grid, seed):
+    """For every pixel of the warped image, four pixels of the original (flat indices) and their shares."""
+    field = np.random.default_rng(seed).uniform(-1, 1, (grid, grid, 2))
+    field /= np.abs(field).mean()
+    rows, columns = (_bicubic(grid, size) for size in plane)
+    field = np.einsum("ia,jb,abd->dij", rows, columns, field)
+    ends = np.array(plane).reshape(2, 1, 1) - 1
+    # The paper moves points in coordinates of [-1, 1] by s / size; half of (size - 1) of those make a pixel.
+    points = np.indices(plane) + strength * field * ends / (2 * (ends + 1))
+    points = np.clip(points, 0, ends)
+    whole = np.minimum(points.astype(np.int64), np.maximum(ends - 1, 0))
+    part = points - whole
+    corners, shares = [], []
+    for down in (0, 1):
+        for right in (0, 1):
+            r, c = np.minimum(whole[0] + down, ends[0]), np.minimum(whole[1] + right, ends[1])
+            corners.append((r * plane[1] + c).ravel())
+            share = (part[0] if down else 1 - part[0]) * (part[1] if right else 1 - part[1])
+            shares.append(share.reshape(1, -1, 1))
+    return corners, shares
+
+
+def _bicubic(points, size):
+    """The [size, points] matrix of cubic convolution (Keys 1981, a = -0.75), first and last points aligned."""
+    at = np.linspace(0, points - 1, size)
+    first = np.minimum(at.astype(np.int64), points - 2)
+    matrix = np.zeros((size, points))
+    for tap in range(-1, 3):
+        d = np.abs(at - (first + tap))
+        near = 1.25 * d**3 - 2.25 * d**2 + 1
+        far = -0.75 * (d**3 - 5 * d**2 + 8 * d - 4)
+        np.add.at(matrix, (np.arange(size), np.clip(first + tap, 0, points - 1)), np.where(d <= 1, near, far * (d < 2)))
+    return matrix
+
+
+def _number(who, name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{who}: {name}={value!r}, expected a finite number")
+    return float(value)
