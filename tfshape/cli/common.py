@@ -1,13 +1,17 @@
 """What every binary shares: reading flags, one-line errors, exit codes and help."""
 
+import contextlib
+import math
 import os
 import pathlib
 import sys
+import time
 import traceback
 
 from absl import flags
 
 FLAGS = flags.FLAGS
+LINE_SECONDS = 15
 PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
 
 flags.DEFINE_bool("help", False, "show this binary's flags", short_name="h")
@@ -23,7 +27,7 @@ def run(main):
             by tfshape itself, or an OSError about a file, ends as one line on stderr; any other error, being a bug
             of ours, keeps its traceback.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides its banner; failures still raise
     program = main.__module__.rsplit(".", 1)[-1]
     try:
         rest = FLAGS(sys.argv)[1:]
@@ -47,6 +51,39 @@ def run(main):
         print(f"{program}: interrupted; finished work is kept", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def check_writable(flag, path):
+    """Raises ValueError unless files can be made in folder `path`, or in the nearest one above it that exists."""
+    folder = os.path.abspath(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        raise ValueError(f"{flag}={path!r}: cannot be written; allowed is a folder that can")
+
+
+@contextlib.contextmanager
+def progress():
+    """Gives a function `(done, total, words)` that shows a bar on a terminal and a line now and then elsewhere."""
+    from tqdm import tqdm
+
+    if FLAGS.quiet:
+        yield lambda done, total, words: None
+        return
+    terminal, start, last = sys.stderr.isatty(), time.monotonic(), -math.inf
+    bar = tqdm(disable=not terminal, bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}")
+
+    def show(done, total, words):
+        nonlocal last
+        bar.total, bar.n = total, done
+        bar.set_postfix_str(words)
+        now = time.monotonic()
+        if not terminal and (now - last >= LINE_SECONDS or done == total):
+            print(f"{done}/{total} after {now - start:.0f} s: {words}", file=sys.stderr, flush=True)
+            last = now
+
+    with bar:
+        yield show
 
 
 def _fail(program, message):

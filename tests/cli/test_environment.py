@@ -1,0 +1,93 @@
+"""`bin/*` find or make the Python environment they need; tried on a toy checkout whose package needs nothing."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+BIN = pathlib.Path(__file__).resolve().parents[2] / "bin"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder with this repository's set-up files, a package without needs, and a binary that names its Python."""
+    root = tmp_path / "check out"
+    (root / "bin").mkdir(parents=True)
+    for name in ("_environment.sh", "_make_venv.py"):
+        shutil.copy(BIN / name, root / "bin" / name)
+    (root / "toy.py").write_text("")
+    (root / "setup.py").write_text(
+        "import setuptools\nsetuptools.setup(name='toy', py_modules=['toy'], extras_require={'test': []})\n"
+    )
+    (root / "constraints.txt").write_text("six==1.17.0\n")
+    script = root / "bin" / "which"
+    script.write_text(
+        '#!/bin/sh\n. "$(dirname -- "$0")/_environment.sh"\nexec "$python" -c "import sys; print(sys.prefix)"\n'
+    )
+    script.chmod(0o755)
+    return root
+
+
+def which(root, path):
+    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run([root / "bin" / "which"], env={**env, "PATH": path}, capture_output=True, text=True, cwd="/")
+
+
+def path_with(folder, **commands):
+    """A PATH that has, of all Pythons, only these commands, each a shell script."""
+    folder.mkdir()
+    for tool in ("sh", "dirname", "readlink", "cat", "cksum"):
+        (folder / tool).symlink_to(shutil.which(tool))
+    for name, body in commands.items():
+        (folder / name.replace("_", ".")).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name.replace("_", ".")).chmod(0o755)
+    return str(folder)
+
+
+def real_python():
+    return os.path.realpath(sys.executable)
+
+
+def test_no_supported_python_says_which_to_install(checkout, tmp_path):
+    done = which(checkout, path_with(tmp_path / "bin", python3="exit 1"))
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "Python 3.9, 3.10 or 3.11" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_a_python_that_has_everything_is_used(checkout, tmp_path):
+    done = which(
+        checkout, path_with(tmp_path / "bin", python3=f'PYTHONPATH="{BIN.parent}" exec "{sys.executable}" "$@"')
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, sys.prefix, "")
+    assert not (checkout / ".venv").exists()
+
+
+def test_venv_is_made_once_and_a_half_made_one_rebuilt(checkout, tmp_path):
+    # This Python without what is installed in its environment.
+    path = path_with(tmp_path / "bin", python3_11=f'exec "{real_python()}" -I "$@"', python3="exit 1")
+    prefix = str(checkout / ".venv")
+    first = which(checkout, path)
+    assert (first.returncode, first.stdout.strip()) == (0, prefix), first.stderr
+    assert first.stderr.count("tfshape:") == 1 and "setting up .venv" in first.stderr
+    second = which(checkout, path)
+    assert (second.returncode, second.stdout.strip(), second.stderr) == (0, prefix, "")
+
+    (checkout / ".venv" / "ready").unlink()  # as a killed install leaves it
+    (checkout / ".venv" / "left over").touch()
+    third = which(checkout, path)
+    assert (third.returncode, third.stdout.strip()) == (0, prefix)
+    assert "rebuilding" in third.stderr and not (checkout / ".venv" / "left over").exists()
+
+    (checkout / "constraints.txt").write_text("six==1.16.0\n")
+    assert "rebuilding" in which(checkout, path).stderr
+
+
+def test_failed_install_is_one_error_and_no_ready_venv(checkout, tmp_path):
+    (checkout / "setup.py").write_text("raise SystemExit('broken on purpose')\n")
+    done = which(checkout, path_with(tmp_path / "bin", python3_11=f'exec "{real_python()}" -I "$@"', python3="exit 1"))
+    assert done.returncode == 1 and "installing into .venv failed" in done.stderr
+    assert not (checkout / ".venv" / "ready").exists()

@@ -1,0 +1,128 @@
+"""`python -m tfshape evaluate` as a user types it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUICK = ["--attack=label_flip", "--budget=0.4", "--model=lr", "--epochs=1", "--trials=1"]
+
+
+def command(*flags):
+    return [sys.executable, "-m", "tfshape", "evaluate", *flags]
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run(cwd, *flags):
+    return subprocess.run(command(*flags), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def test_label_flip_prints_one_table_and_writes_its_files(tmp_path):
+    done = run(tmp_path, *QUICK)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "2,400 of 6,000" in lines[0]
+    assert lines[1].split()[0] == "defense" and "epsilon" in lines[1]
+    assert lines[2].split()[0] == "none" and lines[3].split()[0] == "clip(1.0)|noise(1.0)"
+    assert "which this run did not do" in done.stdout
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name.endswith("-label_flip")
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"config.json", "figure.png", "poisons", "results.csv", "trials.jsonl"}
+    assert done.stderr.splitlines()[-1].startswith("5/5 after")
+
+    again = run(tmp_path, *QUICK, "--output_dir=again", "--quiet")
+    assert again.returncode == 0 and again.stderr == ""
+    first, second = (pd.read_csv(path / "results.csv").drop(columns="seconds") for path in (folder, tmp_path / "again"))
+    pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--attack=gradient_machting"],
+        ["--attack=gradient_matching(restarts=0)"],
+        ["--dataset=fashion"],
+        ["--model=vgg"],
+        ["--budget=2"],
+        ["--budget=abc"],
+        ["--clip=-1"],
+        ["--noise=-1"],
+        ["--trials=0"],
+        ["--optimizer=lion king"],
+        ["--engine=warp"],
+        ["--shaping=clop(1)"],
+        ["--scenario=scratchy"],
+        ["--target_rule=nearest"],
+        ["--num_microbatches=7", "--engine=tensorflow_privacy"],
+        ["--classes=3,x"],
+        ["--data_dir=/nowhere/at/all", "--dataset=mnist"],
+        ["--output_dir=/proc/nowhere"],
+        ["--budgett=0.1"],
+        ["stray"],
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, flags):
+    done = run(tmp_path, *flags)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("evaluate: "), done.stderr
+    name, _, value = flags[0].lstrip("-").partition("=")
+    assert name in done.stderr and value in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_dir_without_write_permission(tmp_path):
+    """A file where the folder should be: also root, whom permissions do not stop, cannot write there."""
+    (tmp_path / "file").write_text("")
+    done = run(tmp_path, *QUICK, "--output_dir=file/inside")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "output_dir='file/inside'" in done.stderr
+
+
+def test_interrupt_keeps_finished_trials_and_the_same_command_goes_on(tmp_path):
+    flags = [*QUICK, "--trials=3", "--output_dir=out"]
+    process = subprocess.Popen(command(*flags), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    trials = tmp_path / "out" / "trials.jsonl"
+    deadline = time.monotonic() + 120
+    while not trials.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in stderr
+    kept = [json.loads(line) for line in trials.read_text().splitlines()]
+    assert 1 <= len(kept) < 12
+    assert run(tmp_path, *flags).returncode == 0
+    rows = [json.loads(line) for line in trials.read_text().splitlines()]
+    assert rows[: len(kept)] == kept
+    assert len({(row["trial"], row["defense"], row["data"]) for row in rows}) == len(rows) == 12
+
+
+def test_help_names_the_flags_and_flagfiles_work(tmp_path):
+    short, full = run(tmp_path, "--help"), run(tmp_path, "--helpfull")
+    assert short.returncode == full.returncode == 0
+    for words in ("--attack", "--noise", "bin/evaluate --attack=gradient_matching", "--[no]controls", "--quiet"):
+        assert words in short.stdout and words in full.stdout
+    assert "--flagfile" in full.stdout and "--verbosity" in full.stdout and "--verbosity" not in short.stdout
+    configs = sorted((ROOT / "configs").rglob("*.flags"))
+    assert configs
+    for path in configs:
+        assert run(tmp_path, f"--flagfile={path}", "--help").returncode == 0
+    (tmp_path / "own.flags").write_text("--budget=2\n")
+    assert "budget=2" in run(tmp_path, "--flagfile=own.flags").stderr
+
+
+def test_targeted_attack_from_the_command_line(tmp_path):
+    attack = "--attack=gradient_matching(steps=3, ensemble=1, checkpoints=1, retrain=0)"
+    done = run(tmp_path, attack, "--model=lr", "--trials=1", "--epochs=1", "--output_dir=out", "--dataset=digits")
+    assert done.returncode == 0, done.stderr
+    assert "attack success rate" in done.stdout and "runner_up" in done.stdout
+    assert len(list((tmp_path / "out" / "poisons").iterdir())) == 1

@@ -1,0 +1,94 @@
+"""Every bad value of an experiment is named, and good ones are kept."""
+
+import math
+
+import pytest
+
+import tfshape as ts
+from tfshape.evaluation import run, victims
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("budget", 2),
+        ("budget", 0),
+        ("budget", math.nan),
+        ("budget", True),
+        ("num_poisons", 0),
+        ("num_poisons", 1.5),
+        ("eps", 0.0),
+        ("eps", 1.1),
+        ("clip", -1),
+        ("clip", 0),
+        ("clip", math.inf),
+        ("noise", -0.1),
+        ("noise", math.nan),
+        ("delta", 0),
+        ("delta", 1),
+        ("trials", 0),
+        ("trials", None),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("scenario", "scratchy"),
+        ("engine", "warp"),
+        ("num_microbatches", 0),
+        ("num_microbatches", 3),
+    ],
+)
+def test_bad_values_are_named(name, value):
+    with pytest.raises(ValueError, match=f"^{name}=.*allowed is"):
+        ts.Experiment(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attack", "gradient_machting"),
+        ("attack", "gradient_matching(steps=0)"),
+        ("attack", "gradient_matching(stepz=1)"),
+        ("attack", "__import__('os').system('true')"),
+        ("dataset", "fashion"),
+        ("model", "vgg"),
+        ("optimizer", "lion king"),
+        ("learning_rate", -1.0),
+        ("batch_size", 6_001),
+        ("epochs", 0),
+        ("shaping", "clip(1.0)|clop(2)"),
+        ("target_rule", "nearest"),
+    ],
+)
+def test_bad_values_that_rooms_check_are_named_before_anything_is_written(name, value, tmp_path):
+    with pytest.raises(ValueError, match=name.replace("_", ".")):
+        ts.evaluate(ts.Experiment(**{"attack": "gradient_matching", "model": "lr", name: value}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_budget_becomes_a_count():
+    assert ts.Experiment(budget=0.05).count(6_000) == 300
+    assert ts.Experiment(num_poisons=7).count(6_000) == 7
+    with pytest.raises(ValueError, match="num_poisons=7: allowed is 1 to all of the 6"):
+        ts.Experiment(num_poisons=7).count(6)
+    with pytest.raises(ValueError, match=r"budget=0\.001"):
+        ts.Experiment(budget=0.001).count(100)
+
+
+def test_epsilon_counts_what_was_run():
+    plain = ts.Experiment(noise=1.0)
+    (_, shaper) = victims.defenses(plain).values()
+    steps = plain.epochs * (6_000 // plain.batch_size)
+    expected = ts.privacy.epsilon(1.0, plain.batch_size, 6_000, steps, plain.delta, sampling="shuffle")
+    assert victims.epsilon(plain, shaper, 6_000, "shuffle") == pytest.approx(expected)
+    grouped = ts.Experiment(noise=1.0, num_microbatches=plain.batch_size // 2, engine="tensorflow_privacy")
+    halved = ts.privacy.epsilon(0.5, plain.batch_size, 6_000, steps, plain.delta, sampling="shuffle")
+    assert victims.epsilon(grouped, shaper, 6_000, "shuffle") == pytest.approx(halved)
+    assert victims.epsilon(ts.Experiment(scenario="finetune"), shaper, 6_000, "shuffle") == math.inf
+    assert victims.epsilon(plain, None, 6_000, "shuffle") == math.inf
+    (_, silent) = victims.defenses(ts.Experiment(noise=0.0)).values()
+    assert victims.epsilon(plain, silent, 6_000, "shuffle") == math.inf
+    assert "without privacy" in victims.statement(ts.Experiment(scenario="finetune"), shaper, 6_000)
+
+
+def test_attack_options_are_read():
+    assert run.make_attack("gradient_matching(restarts=3)").restarts == 3
+    assert run.make_attack(" label_flip ").name == "label_flip"

@@ -1,0 +1,83 @@
+"""Evaluates a poisoning attack against undefended training and against gradient shaping, on the same poison.
+
+  bin/evaluate --attack=gradient_matching --noise=1.0
+  bin/evaluate --attack=label_flip --budget=0.4 --model=lr
+  bin/evaluate --flagfile=configs/gradient_matching.flags
+
+Prints one table, a row a defense: test accuracy and attack success rate with 95% intervals beside controls without
+the attack, epsilon with its assumptions, seconds a training. Writes --output_dir: results.csv, trials.jsonl (one line
+a trained victim, as it finishes), config.json, poisons/*.npz, figure.png. The same command with the same --output_dir
+goes on where an interrupted run stopped.
+"""
+
+import datetime
+import os
+
+from absl import flags
+
+from tfshape.cli import common
+from tfshape.evaluation.experiment import ENGINES, SCENARIOS, Experiment
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("attack", Experiment.attack, "attack, with options if need be: 'gradient_matching(restarts=2)'")
+flags.DEFINE_string("dataset", Experiment.dataset, "dataset: a name, tfds:<name> or npz:<path>")
+flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")
+flags.DEFINE_list("classes", None, "keep and relabel only these classes: 3,4")
+flags.DEFINE_string("model", Experiment.model, "victim: lr, mlp, cnn or resnet20")
+flags.DEFINE_string("scenario", Experiment.scenario, f"how victims start: {' or '.join(SCENARIOS)}")
+flags.DEFINE_integer("num_poisons", None, "count of poisoned training examples; overrides --budget")
+flags.DEFINE_float("budget", Experiment.budget, "share of the training set that is poisoned, 0 < budget <= 1")
+flags.DEFINE_float("eps", Experiment.eps, "l-inf bound of a perturbation of inputs in [0, 1]")
+flags.DEFINE_string(
+    "target_rule", Experiment.target_rule, "how targets are drawn: runner_up, random or index:N[:CLASS]"
+)
+flags.DEFINE_integer("trials", Experiment.trials, "independent trials")
+flags.DEFINE_float("clip", Experiment.clip, "l2 bound of an example's gradient, > 0")
+flags.DEFINE_float("noise", Experiment.noise, "noise multiplier, >= 0")
+flags.DEFINE_string("shaping", None, "another defense: 'clip(1.0)|noise(0.1)', none; overrides --clip and --noise")
+flags.DEFINE_string("engine", Experiment.engine, f"who computes shaped updates: {' or '.join(ENGINES)}")
+flags.DEFINE_integer("num_microbatches", None, "tensorflow_privacy only: clip means of that many groups of the batch")
+flags.DEFINE_string("optimizer", Experiment.optimizer, "Keras optimizer of the victims: sgd, adam, adagrad, …")
+flags.DEFINE_float("learning_rate", Experiment.learning_rate, "learning rate of the victims, > 0")
+flags.DEFINE_integer("batch_size", Experiment.batch_size, "batch size of the victims")
+flags.DEFINE_integer("epochs", Experiment.epochs, "epochs of the victims")
+flags.DEFINE_float("delta", Experiment.delta, "delta at which epsilon is reported")
+flags.DEFINE_bool("controls", Experiment.controls, "train each victim also without the attack")
+flags.DEFINE_integer("seed", Experiment.seed, "seed that everything random derives from")
+flags.DEFINE_string("output_dir", None, "where results go; default results/<time>-<attack>")
+
+
+def main():
+    """Runs the experiment that the flags describe and prints its table."""
+    names = Experiment.__dataclass_fields__
+    experiment = Experiment(**{name: _value(name) for name in names})
+    attack = experiment.attack.split("(")[0]
+    output_dir = FLAGS.output_dir or os.path.join("results", f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{attack}")
+    common.check_writable("output_dir", output_dir)
+
+    from tfshape import evaluation, reporting
+
+    with common.progress() as progress:
+        results = evaluation.evaluate(experiment, output_dir, progress)
+    print(results.caption())
+    print(results.table().to_string(index=False))
+    for defense, words in results.statements.items():
+        print(f"\n{defense}: {words}")
+    reporting.draw(output_dir)
+    if not FLAGS.quiet:
+        print(f"\nwritten to {output_dir}")
+
+
+def _value(name):
+    value = FLAGS[name].value
+    if name == "classes" and value is not None:
+        if not all(item.strip().isdecimal() for item in value):
+            raise ValueError(f"classes={','.join(value)}: allowed is a list of class numbers, such as 3,4")
+        return tuple(int(item) for item in value)
+    return value
+
+
+def run():
+    """Entry point of `bin/evaluate` and `tfshape-evaluate`."""
+    common.run(main)

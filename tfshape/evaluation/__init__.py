@@ -1,0 +1,19 @@
+"""Experiment in, results out: an attack against undefended and shaped training on the same poison.
+
+results = ts.evaluate(ts.Experiment(attack="gradient_matching", noise=1.0))
+results.table()
+"""
+
+import importlib
+
+from tfshape.evaluation.experiment import Experiment
+
+__all__ = ["Experiment", "Results", "evaluate"]
+
+_LAZY = {"Results": "results", "evaluate": "run"}  # they load TensorFlow, which flags are checked without
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
