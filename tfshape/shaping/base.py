@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import tensorflow as tf
+
 REGISTRY = {}
 
 
@@ -24,19 +26,25 @@ def number(name, value, low, high=math.inf, above=False, below=False):
     return float(value)
 
 
+def whole(name, value, low):
+    """Returns `value`, or raises ValueError unless it is a whole number of at least `low`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name} must be a whole number >= {low}; got {value!r}")
+    return value
+
+
 def least(a, b):
     """The smaller of two bounds, each a float or a scalar tensor."""
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return min(a, b)
-    import tensorflow as tf
-
-    return tf.minimum(tf.cast(a, tf.float32), tf.cast(b, tf.float32))
+    return tf.minimum(a, b)
 
 
 class Shaper:
     """One factor of the weight of each example in `update = (sum_i w_i g_i + noise) / B`.
 
-    Subclasses are frozen dataclasses, registered under `spelling`.
+    Subclasses are frozen dataclasses, registered under `spelling`. To write one, override `weigh`, `bound` and, if
+    it keeps state, `variables`, `observe` and `advance`.
     """
 
     spelling = ""
@@ -44,11 +52,17 @@ class Shaper:
     per_example = True
     # Whether the weights need all rows of the batch at once, so that it cannot be split into microbatches.
     whole_batch = False
+    # Whether the weights need inner products of whole gradients, which are not to be had once layers weigh differently.
+    directions = False
 
     @property
     def shapers(self):
         """The elementary shapers, in the order they are applied."""
         return (self,)
+
+    def weigh(self, examples, state):
+        """The factor, [B] or [L, B], for the weights of `examples` (an `Examples`); None for all ones."""
+        return None
 
     def bound(self, previous, state=None):
         """The l2 bound on one shaped example, given the bound `previous` (inf: none) before this shaper.
@@ -64,6 +78,21 @@ class Shaper:
     def spend(self, multiplier):
         """The noise multiplier that is left once what this shaper itself releases is counted."""
         return multiplier
+
+    def variables(self, model):
+        """The initial values, by name, of the variables in which a shaped `model` keeps this shaper's state."""
+        return {}
+
+    def observe(self, examples, state):
+        """A scalar that is summed over the batch and handed to `advance`; None to observe nothing."""
+        return None
+
+    def advance(self, state, update, observed, rows, normal):
+        """Assigns the next step's state.
+
+        update: the step's update, a list like the model's trainable variables. observed: the sum of `observe` over
+        the batch. rows: B. normal: one standard normal number, drawn for this shaper and step.
+        """
 
     @property
     def sensitivity(self):

@@ -7,7 +7,7 @@ import dataclasses
 import keras
 
 from .base import Shaper, number, register
-from .clipping import Clip
+from .clipping import Clip, PerLayerClip
 
 
 @keras.saving.register_keras_serializable(package="tfshape")
@@ -50,7 +50,8 @@ class Chain(Shaper):
 
     Its sensitivity is None as soon as one shaper's weights depend on the other examples of the batch: a clip
     behind such a shaper bounds every example, but one example still moves the weights of the others.
-    Raises ValueError if it is empty, or if noise stands anywhere but at the end.
+    Raises ValueError if it is empty, if noise stands anywhere but at the end, if noise as a multiple of the sensitivity
+    follows shapers that have none, or if a shaper that needs inner products follows PerLayerClip.
     """
 
     parts: tuple
@@ -67,6 +68,10 @@ class Chain(Shaper):
         for shaper in flat[:-1]:
             if isinstance(shaper, GaussianNoise):
                 raise ValueError(f"{shaper} must be the last shaper of a chain; got {'|'.join(map(str, flat))}")
+        layers = [isinstance(shaper, PerLayerClip) for shaper in flat]
+        for shaper in flat[layers.index(True) if True in layers else len(flat) :]:
+            if shaper.directions:
+                raise ValueError(f"{shaper} cannot follow per_layer_clip; got {'|'.join(map(str, flat))}")
         object.__setattr__(self, "parts", flat)
         if isinstance(flat[-1], GaussianNoise):
             flat[-1].noise_for(self.sensitivity)

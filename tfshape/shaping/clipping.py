@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import keras
+import tensorflow as tf
 
 from .base import Shaper, least, number, register
 
@@ -13,7 +14,7 @@ from .base import Shaper, least, number, register
 @register
 @dataclasses.dataclass(frozen=True)
 class Clip(Shaper):
-    """Scales an example's gradient down to an l2 norm of at most `clip`: `w_i = min(1, clip / ‖g_i‖)`.
+    """Scales an example's gradient down to an l2 norm of at most `clip` (> 0): `w_i = min(1, clip / ‖g_i‖)`.
 
     Sensitivity `clip`. Source: Abadi et al. 2016, Deep Learning with Differential Privacy, Algorithm 1.
     Raises ValueError unless `clip` is a positive number.
@@ -25,5 +26,114 @@ class Clip(Shaper):
     def __post_init__(self):
         object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
 
+    def weigh(self, examples, state):
+        return self.clip / tf.maximum(examples.norms, self.clip)
+
     def bound(self, previous, state=None):
         return least(previous, self.clip)
+
+
+@keras.saving.register_keras_serializable(package="tfshape")
+@register
+@dataclasses.dataclass(frozen=True)
+class Normalize(Shaper):
+    """Scales every example's gradient to almost the same norm: `w_i = clip / (‖g_i‖ + gamma)`.
+
+    clip > 0; gamma > 0 keeps small gradients small. Sensitivity `clip`.
+    Source: Bu et al. 2022, Automatic Clipping, arXiv 2206.07136, AUTO-S. Raises ValueError for values out of range.
+    """
+
+    clip: float = 1.0
+    gamma: float = 0.01
+    spelling = "normalize"
+
+    def __post_init__(self):
+        object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
+        object.__setattr__(self, "gamma", number("gamma", self.gamma, 0, above=True))
+
+    def weigh(self, examples, state):
+        return self.clip / (examples.norms + self.gamma)
+
+    def bound(self, previous, state=None):
+        return self.clip
+
+
+@keras.saving.register_keras_serializable(package="tfshape")
+@register
+@dataclasses.dataclass(frozen=True)
+class PerLayerClip(Shaper):
+    """Clips each of the L layers' part of an example's gradient to `clip / sqrt(L)`, so the whole to `clip` (> 0).
+
+    Sensitivity `clip`. Source: McMahan et al. 2018, arXiv 1710.06963, section 3.1. Only shapers that need no more than
+    norms (clip, normalize, noise) may follow it. Raises ValueError unless `clip` is a positive number.
+    """
+
+    clip: float
+    spelling = "per_layer_clip"
+
+    def __post_init__(self):
+        object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
+
+    def weigh(self, examples, state):
+        norms = examples.layer_norms
+        layers = tf.cast(tf.shape(norms)[0], norms.dtype)
+        each = self.clip / tf.sqrt(layers)
+        return each / tf.maximum(norms, each)
+
+    def bound(self, previous, state=None):
+        return least(previous, self.clip)
+
+
+@keras.saving.register_keras_serializable(package="tfshape")
+@register
+@dataclasses.dataclass(frozen=True)
+class AdaptiveClip(Shaper):
+    """Clips to a bound that follows, privately, a quantile of the examples' norms.
+
+    After each step, with b_i = 1 if ‖g_i‖ <= C and else 0,
+    `C <- C · exp(-learning_rate · ((sum_i (b_i - 1/2) + N(0, count_stddev²)) / B + 1/2 - quantile))`.
+
+    quantile: the share of examples that the bound should leave as they are, in [0, 1]. initial: the first bound, > 0.
+    learning_rate: > 0. count_stddev: noise on the count, >= 0; the paper takes B / 20. The bound is kept in a variable
+    of the shaped model. `sensitivity` is that of the first step, and `noise_multiplier` of a chain with multiplier z
+    counts the count's release too: `(z⁻² + (2 count_stddev)⁻²)^(-1/2)`, 0.0 with count_stddev 0.
+
+    Source: Andrew et al. 2021, arXiv 1905.03871, Algorithm 1 and Theorem 1. Raises ValueError for values out of range.
+    """
+
+    quantile: float = 0.5
+    initial: float = 1.0
+    learning_rate: float = 0.2
+    count_stddev: float = 10.0
+    spelling = "adaptive_clip"
+
+    def __post_init__(self):
+        object.__setattr__(self, "quantile", number("quantile", self.quantile, 0, 1))
+        object.__setattr__(self, "initial", number("initial", self.initial, 0, above=True))
+        object.__setattr__(self, "learning_rate", number("learning_rate", self.learning_rate, 0, above=True))
+        object.__setattr__(self, "count_stddev", number("count_stddev", self.count_stddev, 0))
+
+    def weigh(self, examples, state):
+        norms = examples.norms
+        clip = tf.cast(state["clip"], norms.dtype)
+        return clip / tf.maximum(norms, clip)
+
+    def bound(self, previous, state=None):
+        return self.initial if state is None else tf.convert_to_tensor(state["clip"])
+
+    def spend(self, multiplier):
+        if multiplier == 0 or self.count_stddev == 0:
+            return 0.0
+        return (multiplier**-2 + (2 * self.count_stddev) ** -2) ** -0.5
+
+    def variables(self, model):
+        return {"clip": self.initial}
+
+    def observe(self, examples, state):
+        unclipped = tf.cast(examples.norms <= tf.cast(state["clip"], examples.mask.dtype), examples.mask.dtype)
+        return tf.reduce_sum((unclipped - 0.5) * examples.mask)
+
+    def advance(self, state, update, observed, rows, normal):
+        share = (observed + self.count_stddev * normal) / rows + 0.5
+        factor = tf.exp(-self.learning_rate * (share - self.quantile))
+        state["clip"].assign(state["clip"] * tf.cast(factor, state["clip"].dtype))

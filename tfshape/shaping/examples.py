@@ -1,0 +1,59 @@
+"""The per-example gradients of a batch as a chain of shapers sees them: weighted so far, and without their bad rows."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+class Examples:
+    """What a shaper may ask about a batch of B examples; all answers are about the gradients weighted so far.
+
+    gradients: the engine's per-example gradients. valid [B] (bool): rows that count; padding and examples with a
+    non-finite loss or gradient do not, and have norm, dot, inner products and weight zero. weights [B], or [L, B]
+    with a row for each layer.
+    """
+
+    def __init__(self, gradients, valid, weights=None):
+        self.gradients = gradients
+        self.valid = valid
+        self.mask = tf.cast(valid, gradients.losses.dtype)
+        self.weights = self.mask if weights is None else weights
+
+    def scaled(self, factor):
+        """These examples with their weights multiplied by `factor` ([B] or [L, B])."""
+        return Examples(self.gradients, self.valid, self.weights * factor)
+
+    @property
+    def count(self):
+        """How many rows are valid, a scalar float."""
+        return tf.reduce_sum(self.mask)
+
+    @property
+    def layer_norms(self):
+        """[L, B]"""
+        return self._clean(self.gradients.layer_norms) * self.weights
+
+    @property
+    def norms(self):
+        """[B]"""
+        if self.weights.shape.rank == 2:
+            return tf.sqrt(tf.reduce_sum(tf.square(self.layer_norms), axis=0))
+        return self._clean(self.gradients.norms) * self.weights
+
+    def dot(self, direction):
+        """[B], with a list shaped like the variables."""
+        return self._clean(self.gradients.dot(direction)) * self.weights
+
+    def gram(self):
+        """[B, B]"""
+        pairs = self.valid[:, None] & self.valid[None, :]
+        gram = self.gradients.gram()
+        gram = tf.where(pairs, gram, tf.zeros_like(gram))
+        return gram * self.weights[:, None] * self.weights[None, :]
+
+    def weighted_sum(self, factor=None):
+        """The sum of the gradients as weighted so far, times `factor` (scalar or [B]): a list like the variables."""
+        return self.gradients.weighted_sum(self.weights if factor is None else self.weights * factor)
+
+    def _clean(self, values):
+        return tf.where(self.valid, values, tf.zeros_like(values))

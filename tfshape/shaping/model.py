@@ -1,0 +1,209 @@
+"""`ts.shape`: a Keras model that trains another one's weights with shaped gradients."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+from .. import gradients
+from . import noise, portable
+from .base import Shaper, whole
+from .compiling import joint_loss
+from .examples import Examples
+
+
+def shape(model, shaping, batch_size=None, microbatch=None, seed=None):
+    """A Keras model that shares `model`'s weights and trains them with shaped gradients.
+
+    Compile it with any Keras optimizer and any loss that gives a value an example (by name, object or function; its
+    reduction is ignored), then fit, evaluate, save and load it like any other. One step is
+    `optimizer(( sum_i w_i g_i + noise ) / B + gradient of the regularisation losses)`.
+
+    shaping: a Shaper; None returns `model` itself, unshaped.
+    batch_size: B, >= 1. None: the rows of the batch, padding included, on all replicas. Give the expected batch
+    size under Poisson sampling, where the number of rows is itself private.
+    microbatch: rows processed at a time, >= 1; the update is that of the whole batch. None: all at once.
+    seed: a whole number makes the noise repeatable, for science; None keys it from the operating system's entropy.
+
+    Rows with sample weight 0 are padding: they contribute exactly nothing. A row whose loss or gradient is not finite
+    contributes nothing either, and is counted in the metric `nonfinite`, which `fit` reports.
+    Under a `tf.distribute` strategy each replica shapes its own examples and adds its part of the noise.
+
+    Raises ValueError for bad values, and for a microbatch with a shaper that weighs examples against the whole batch.
+    """
+    if shaping is None:
+        return model
+    if not isinstance(shaping, Shaper):
+        raise ValueError(f"shaping must be a Shaper such as dp_sgd(clip=1.0, noise=1.0), or None; got {shaping!r}")
+    return ShapedModel(model, shaping, batch_size=batch_size, microbatch=microbatch, seed=seed)
+
+
+@keras.saving.register_keras_serializable(package="tfshape")
+class ShapedModel(keras.Model):
+    """The Keras model that `shape` returns. `model` is the original, `shaping` the shaper."""
+
+    def __init__(self, model, shaping, batch_size=None, microbatch=None, seed=None, name=None):
+        for key, value in {"batch_size": batch_size, "microbatch": microbatch}.items():
+            if value is not None:
+                whole(key, value, 1)
+        if seed is not None:
+            whole("seed", seed, 0)
+        shapers = shaping.shapers
+        for shaper in shapers:
+            if microbatch is not None and shaper.whole_batch:
+                raise ValueError(f"microbatch must be None with {shaper}, which needs all rows; got {microbatch!r}")
+        shapers[-1].noise_for(shaping.sensitivity)
+        super().__init__(name=name or f"{model.name}_shaped")
+        self.model = model
+        self.shaping, self.batch_size, self.microbatch, self.seed = shaping, batch_size, microbatch, seed
+        self._states = [
+            portable.add_state(self, f"{index}_{shaper.spelling}", shaper.variables(model))
+            for index, shaper in enumerate(shapers)
+        ]
+        self._noise_key = noise.entropy_key() if seed is None else (seed, 0)
+        self._noise_step = portable.add_counter(self, tracked=seed is not None)
+        self._mean_loss = keras.metrics.Mean(name="shaped_loss")
+        self._nonfinite = keras.metrics.Sum(name="nonfinite")
+        self.output_names = getattr(model, "output_names", None)
+        self.built = model.built
+
+    def call(self, inputs, training=None):
+        return self.model(inputs, training=training)
+
+    def compile(self, optimizer="rmsprop", loss=None, metrics=None, loss_weights=None, **options):
+        """As `keras.Model.compile`. Raises ValueError unless `loss` gives a value an example for every output."""
+        self._example_loss = joint_loss(loss, loss_weights, self.output_names)
+        options = portable.compile_options(options)
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, loss_weights=loss_weights, **options)
+
+    def compile_from_config(self, config):
+        """Compiles as the saved model was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        replica = tf.distribute.get_replica_context()
+        rows = self._rows(x, replica)
+        shaped_sum = self._whole if self.microbatch is None else self._by_microbatches
+        update, y_pred, penalty, tallies = shaped_sum(x, y, sample_weight, 1.0 / rows)
+        update = self._advance(update, tallies["observed"], rows, replica)
+        if penalty is not None:
+            replicas = replica.num_replicas_in_sync
+            update = [part + tf.cast(more, part.dtype) / replicas for part, more in zip(update, penalty)]
+        portable.apply(self.optimizer, update, self.model.trainable_variables)
+
+        self._nonfinite.update_state(tallies["nonfinite"])
+        loss = tf.math.divide_no_nan(tallies["loss"], tallies["count"])
+        if self.model.losses:
+            loss += tf.cast(tf.add_n(self.model.losses), loss.dtype)
+        self._mean_loss.update_state(loss, sample_weight=tallies["count"])
+        logs = self._without_own(self.compute_metrics(x, y, y_pred, sample_weight))
+        return {**logs, "loss": self._mean_loss.result(), "nonfinite": self._nonfinite.result()}
+
+    def test_step(self, data):
+        return self._without_own(super().test_step(data))
+
+    def _without_own(self, logs):
+        return {key: value for key, value in logs.items() if key not in ("shaped_loss", "nonfinite")}
+
+    def _rows(self, x, replica):
+        """B, a scalar float32."""
+        if self.batch_size is not None:
+            return tf.constant(self.batch_size, tf.float32)
+        rows = tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], tf.float32)
+        return rows if replica.num_replicas_in_sync == 1 else replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+
+    def _whole(self, x, y, sample_weight, scale):
+        """The shaped sum times `scale`, the predictions, the regularisation gradients, and what was counted."""
+        found = gradients.per_example(self.model, self._example_loss, x, y, sample_weight=sample_weight, training=True)
+        finite = tf.math.is_finite(found.losses) & tf.math.is_finite(found.norms)
+        present = tf.ones_like(finite)
+        if sample_weight is not None:
+            present = tf.reshape(sample_weight, tf.shape(finite)) != 0
+        examples = Examples(found, finite & present)
+        observed = []
+        for shaper, state in zip(self.shaping.shapers, self._states):
+            seen = shaper.observe(examples, state)
+            observed.append(tf.zeros([]) if seen is None else tf.cast(seen, tf.float32))
+            factor = shaper.weigh(examples, state)
+            examples = examples if factor is None else examples.scaled(factor)
+        losses = tf.where(examples.valid, found.losses, tf.zeros_like(found.losses))
+        tallies = {
+            "loss": tf.cast(tf.reduce_sum(losses), tf.float32),
+            "count": tf.cast(examples.count, tf.float32),
+            "nonfinite": tf.reduce_sum(tf.cast(present & ~finite, tf.float32)),
+            "observed": tf.stack(observed),
+        }
+        update = examples.weighted_sum(tf.cast(scale, examples.mask.dtype))
+        return update, found.y_pred, found.regularization(), tallies
+
+    def _by_microbatches(self, x, y, sample_weight, scale):
+        """The same as `_whole`, but never more than `microbatch` rows at a time."""
+        size = self.microbatch
+        rows = tf.shape(tf.nest.flatten(x)[0])[0]
+
+        def part(start):
+            return [tf.nest.map_structure(lambda t: t[start : start + size], item) for item in (x, y, sample_weight)]
+
+        # The first part stands before the loop, and shows the structure of what the loop gathers.
+        update, y_pred, penalty, tallies = self._whole(*part(0), scale)
+        outputs = tf.nest.flatten(y_pred)
+        gathered = [
+            tf.TensorArray(out.dtype, size=0, dynamic_size=True, element_shape=[None, *out.shape[1:]]).write(0, out)
+            for out in outputs
+        ]
+
+        def add(start, update, tallies, gathered):
+            more, y_more, _, counted = self._whole(*part(start), scale)
+            gathered = [g.write(start // size, out) for g, out in zip(gathered, tf.nest.flatten(y_more))]
+            update = [a + b for a, b in zip(update, more)]
+            return start + size, update, tf.nest.map_structure(tf.add, tallies, counted), gathered
+
+        state = (tf.constant(size), update, tallies, gathered)
+        _, update, tallies, gathered = tf.while_loop(lambda i, *_: i < rows, add, state, parallel_iterations=1)
+        return update, tf.nest.pack_sequence_as(y_pred, [g.concat() for g in gathered]), penalty, tallies
+
+    def _advance(self, update, observed, rows, replica):
+        """Adds this replica's part of the noise to the update, and moves the noise and the shapers' state on."""
+        shapers, states, replicas = self.shaping.shapers, self._states, replica.num_replicas_in_sync
+        bound = math.inf
+        for shaper, state in zip(shapers, states):
+            bound = shaper.bound(bound, state or None)
+        stddev = shapers[-1].noise_for(None if self.shaping.sensitivity is None else bound)
+        stateful = any(states)
+        if stateful or not isinstance(stddev, float) or stddev > 0:
+            stream = portable.read(self._noise_step) * replicas + tf.cast(replica.replica_id_in_sync_group, tf.int64)
+            self._noise_step.assign_add(1)
+            stddev = tf.cast(stddev, tf.float32) / (rows * math.sqrt(replicas))
+            drawn, extra = noise.like(update, stddev, self._noise_key, stream, len(shapers) if stateful else 0)
+            update = [part + more for part, more in zip(update, drawn)]
+        if stateful:
+            released = update
+            if replicas > 1:
+                add = tf.distribute.ReduceOp.SUM
+                released, observed, extra = replica.all_reduce(add, [update, observed, extra])
+            for index, (shaper, state) in enumerate(zip(shapers, states)):
+                if state:
+                    shaper.advance(state, released, observed[index], rows, extra[index] / math.sqrt(replicas))
+        return update
+
+    def get_config(self):
+        """What `from_config` needs: the original model, the shaping, and the other arguments of `shape`."""
+        return {
+            "model": keras.saving.serialize_keras_object(self.model),
+            "shaping": self.shaping.to_config(),
+            "batch_size": self.batch_size,
+            "microbatch": self.microbatch,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The shaped model of `get_config`."""
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
+        return cls(**{**config, "model": model, "shaping": Shaper.from_config(config["shaping"])})

@@ -1,0 +1,67 @@
+"""What Keras 2 and Keras 3 do differently, in one place."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+KERAS3 = int(keras.__version__.split(".")[0]) >= 3
+
+
+def _once():
+    """The aggregation of a variable that all replicas assign the same value."""
+    return "only_first_replica" if KERAS3 else tf.VariableAggregation.ONLY_FIRST_REPLICA
+
+
+def add_state(model, prefix, values):
+    """Non-trainable variables of `model`, saved with it, by name, set to `values`."""
+    state = {}
+    for name, value in values.items():
+        value = tf.convert_to_tensor(value)
+        state[name] = model.add_weight(
+            name=f"{prefix}_{name}",
+            shape=tuple(value.shape),
+            dtype=value.dtype.name,
+            initializer="zeros",
+            trainable=False,
+            aggregation=_once(),
+        )
+        state[name].assign(value)
+    return state
+
+
+def add_counter(model, tracked):
+    """An int64 variable at zero: saved with `model` if `tracked`, else out of reach of `set_weights` and loading."""
+    if tracked:
+        return model.add_weight(
+            name="noise_step", shape=(), dtype="int64", initializer="zeros", trainable=False, aggregation=_once()
+        )
+    once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return _Hidden(tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=once))
+
+
+class _Hidden:
+    """Hides a variable from Keras, which looks for variables among a model's attributes."""
+
+    def __init__(self, variable):
+        self.variable = variable
+
+    def assign_add(self, value):
+        self.variable.assign_add(value)
+
+
+def read(variable):
+    """The tensor that a variable or counter holds."""
+    return tf.convert_to_tensor(variable.variable if isinstance(variable, _Hidden) else variable)
+
+
+def compile_options(options):
+    """XLA, which Keras 3 would try by itself, is left off unless asked for: it is slower on CPU and not needed."""
+    return {"jit_compile": False, **options} if KERAS3 else options
+
+
+def apply(optimizer, update, variables):
+    """One step of `optimizer` along `update`, summed over replicas; a loss-scaling optimizer finds what it expects."""
+    if KERAS3:
+        update = [optimizer.scale_loss(part) for part in update]
+    optimizer.apply_gradients(list(zip(update, variables)))

@@ -1,0 +1,212 @@
+"""Shapers that reduce the orientation artifact: Orient, and robust means computed on the Gram matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from .base import Shaper, number, register, whole
+
+_REFERENCES = ("batch_mean", "momentum", "geometric_median")
+
+
+@keras.saving.register_keras_serializable(package="tfshape")
+@register
+@dataclasses.dataclass(frozen=True)
+class Orient(Shaper):
+    """Lowers or drops examples whose gradient's cosine to a reference is below a bound.
+
+    cosine: the bound, in (-1, 1]. reference: `batch_mean` and `geometric_median` of the gradients at hand, or
+    `momentum`, the average of past updates with weight `decay` in [0, 1) on the past; before the first update it lets
+    all pass. drop: whether such examples weigh 0, or else `(1 + cos) / (1 + cosine)`, which is 1 at the bound.
+
+    Sensitivity: with `momentum` that of the shapers before it, for its reference is made of updates already released;
+    else None. Source: the orientation artifact of Hong et al. 2020, arXiv 2002.11497, section 4.
+    Raises ValueError for values out of range.
+    """
+
+    cosine: float = 0.0
+    reference: str = "batch_mean"
+    drop: bool = False
+    decay: float = 0.9
+    spelling = "orient"
+    directions = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "cosine", number("cosine", self.cosine, -1, 1, above=True))
+        object.__setattr__(self, "decay", number("decay", self.decay, 0, 1, below=True))
+        if self.reference not in _REFERENCES:
+            raise ValueError(f"reference must be one of {', '.join(_REFERENCES)}; got {self.reference!r}")
+        if not isinstance(self.drop, bool):
+            raise ValueError(f"drop must be True or False; got {self.drop!r}")
+
+    @property
+    def per_example(self):
+        return self.reference == "momentum"
+
+    @property
+    def whole_batch(self):
+        return self.reference != "momentum"
+
+    def weigh(self, examples, state):
+        cosines, known = self._cosines(examples, state)
+        low = tf.zeros_like(cosines) if self.drop else (1 + tf.maximum(cosines, -1.0)) / (1 + self.cosine)
+        return tf.where(known & (cosines < self.cosine), low, tf.ones_like(cosines))
+
+    def _cosines(self, examples, state):
+        """[B] cosines to the reference, and whether there is a reference."""
+        if self.reference == "geometric_median":
+            gram = examples.gram()
+            shares = _median_shares(gram, examples.mask, GeometricMedian.iterations, GeometricMedian.smoothing)
+            along = tf.linalg.matvec(gram, shares)
+            length = tf.sqrt(tf.maximum(tf.tensordot(shares, along, 1), 0.0))
+            norms = tf.sqrt(tf.linalg.diag_part(gram))
+        else:
+            reference = list(state.values()) if state else examples.weighted_sum()
+            reference = [tf.convert_to_tensor(part) for part in reference]
+            along = examples.dot(reference)
+            length = tf.cast(tf.linalg.global_norm(reference), along.dtype)
+            norms = examples.norms
+        return tf.math.divide_no_nan(along, norms * length), length > 0
+
+    def variables(self, model):
+        if self.reference != "momentum":
+            return {}
+        return {f"momentum_{i}": tf.zeros(v.shape, v.dtype) for i, v in enumerate(_built(model).trainable_variables)}
+
+    def advance(self, state, update, observed, rows, normal):
+        for past, new in zip(state.values(), update):
+            past.assign(self.decay * past + (1 - self.decay) * tf.cast(new, past.dtype))
+
+
+@keras.saving.register_keras_serializable(package="tfshape")
+@register
+@dataclasses.dataclass(frozen=True)
+class GeometricMedian(Shaper):
+    """Replaces the mean of the gradients by their geometric median, the point with the least sum of distances to them.
+
+    `iterations` (>= 1) of Weiszfeld's algorithm, on the Gram matrix; distances below `smoothing` (> 0) times the
+    root mean square norm count as that. Sensitivity None: every weight depends on all examples.
+    Source: Pillutla et al. 2019, arXiv 1912.13445, Algorithm 2. Raises ValueError for values out of range.
+    """
+
+    iterations: int = 10
+    smoothing: float = 1e-3
+    spelling = "geometric_median"
+    per_example = False
+    whole_batch = True
+    directions = True
+
+    def __post_init__(self):
+        whole("iterations", self.iterations, 1)
+        object.__setattr__(self, "smoothing", number("smoothing", self.smoothing, 0, above=True))
+
+    def weigh(self, examples, state):
+        return _median_shares(examples.gram(), examples.mask, self.iterations, self.smoothing) * examples.count
+
+
+@keras.saving.register_keras_serializable(package="tfshape")
+@register
+@dataclasses.dataclass(frozen=True)
+class Krum(Shaper):
+    """Replaces the mean by the mean of the `keep` examples that lie closest to their neighbours.
+
+    rate: the share of examples expected to be poisoned, in [0, 0.5); f is the ceiling of rate · n. An example's score
+    is the sum of squared distances to its n - f - 2 nearest. keep: how many stay (>= 1); 1 is Krum, and None
+    keeps n - f (multi-Krum). Sensitivity None.
+    Source: Blanchard et al. 2017, arXiv 1703.02757, section 4. Raises ValueError for values out of range.
+    """
+
+    rate: float = 0.1
+    keep: int | None = None
+    spelling = "krum"
+    per_example = False
+    whole_batch = True
+    directions = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "rate", number("rate", self.rate, 0, 0.5, below=True))
+        if self.keep is not None:
+            whole("keep", self.keep, 1)
+
+    def weigh(self, examples, state):
+        count = examples.count
+        poisons = tf.math.ceil(self.rate * count)
+        neighbours = tf.maximum(count - poisons - 2, 1)
+        squares = _squared_distances(examples.gram())
+        squares = tf.where(examples.valid[None, :], squares, squares.dtype.max)
+        squares = tf.linalg.set_diag(squares, tf.fill(tf.shape(examples.mask), squares.dtype.max))
+        nearest = tf.sort(squares, axis=1)
+        near = tf.cast(tf.range(tf.shape(squares)[1]), count.dtype) < tf.minimum(neighbours, count - 1)
+        scores = tf.reduce_sum(tf.where(near, nearest, tf.zeros_like(nearest)), axis=1)
+        keep = count - poisons if self.keep is None else tf.minimum(tf.cast(self.keep, count.dtype), count)
+        return _mean_of_lowest(scores, examples, keep)
+
+
+@keras.saving.register_keras_serializable(package="tfshape")
+@register
+@dataclasses.dataclass(frozen=True)
+class Trim(Shaper):
+    """Drops the share `rate` (in [0, 1)) of examples farthest from the geometric median; the mean is of the rest.
+
+    The number dropped is rounded up, but one example always stays. Sensitivity None.
+    Source: trimmed means as in Yin et al. 2018, arXiv 1803.01498, by distance instead of by coordinate.
+    Raises ValueError for a rate out of range.
+    """
+
+    rate: float = 0.1
+    spelling = "trim"
+    per_example = False
+    whole_batch = True
+    directions = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "rate", number("rate", self.rate, 0, 1, below=True))
+
+    def weigh(self, examples, state):
+        gram = examples.gram()
+        shares = _median_shares(gram, examples.mask, GeometricMedian.iterations, GeometricMedian.smoothing)
+        keep = tf.maximum(examples.count - tf.math.ceil(self.rate * examples.count), 1)
+        return _mean_of_lowest(_distances(gram, shares), examples, keep)
+
+
+def _squared_distances(gram):
+    """[B, B], from inner products."""
+    squares = tf.linalg.diag_part(gram)
+    return tf.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0)
+
+
+def _distances(gram, shares):
+    """[B]: how far each example lies from the mean with weights `shares` [B], which sum to one."""
+    along = tf.linalg.matvec(gram, shares)
+    squares = tf.linalg.diag_part(gram) - 2 * along + tf.tensordot(shares, along, 1)
+    return tf.sqrt(tf.maximum(squares, 0))
+
+
+def _median_shares(gram, mask, iterations, smoothing):
+    """[B] weights, summing to one over `mask`, with which the examples' mean is their geometric median."""
+    count = tf.reduce_sum(mask)
+    shares = tf.math.divide_no_nan(mask, count)
+    root_mean_square = tf.sqrt(tf.math.divide_no_nan(tf.linalg.trace(gram), count))
+    nearest = tf.maximum(smoothing * root_mean_square, 1e-30)
+    for _ in range(iterations):
+        closeness = mask / tf.maximum(_distances(gram, shares), nearest)
+        shares = tf.math.divide_no_nan(closeness, tf.reduce_sum(closeness))
+    return shares
+
+
+def _mean_of_lowest(scores, examples, keep):
+    """[B]: the weights that replace the mean of the valid examples by that of the `keep` with the lowest scores."""
+    scores = tf.where(examples.valid, scores, scores.dtype.max)
+    order = tf.argsort(scores, stable=True)
+    rank = tf.cast(tf.argsort(order), keep.dtype)
+    kept = tf.cast(rank < keep, keep.dtype) * examples.mask
+    return kept * tf.math.divide_no_nan(examples.count, keep)
+
+
+def _built(model):
+    if not model.built:
+        raise ValueError(f"model must be built before it is shaped with orient(reference='momentum'); got {model.name}")
+    return model
