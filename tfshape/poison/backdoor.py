@@ -86,11 +86,10 @@ class _StampTest(Transform):
         layout, config = self.layout(whole), self.config
         stamped = _bind(self._trigger, layout, config["target_class"], config["value_range"])
 
-        def keep(*parts):
-            element = parts[0] if layout.is_dict else parts
-            label = layout.class_of(element[layout.y_at][None])
+        def keep(elements):
+            label = layout.class_of(elements[layout.y_at])
             kept = label != config["target_class"]
-            return (kept & selection.is_among(config["classes"])(label) if config["classes"] else kept)[0]
+            return kept & selection.is_among(config["classes"])(label) if config["classes"] else kept
 
         def visit(_, elements):
             x, y = elements[layout.x_at], elements[layout.y_at]
@@ -102,7 +101,7 @@ class _StampTest(Transform):
             )
             return layout.rebuild(elements, stamped(x), y, tf.fill(count, True), self.mark)
 
-        return map_rows(dataset.filter(keep), visit, self.num_parallel_calls)
+        return map_rows(dataset, visit, self.num_parallel_calls, keep)
 
 
 def _check(who, trigger, target_class, classes, value_range):

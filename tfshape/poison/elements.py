@@ -116,12 +116,12 @@ class Layout:
         return tuple(parts)
 
 
-def map_rows(dataset, visit, num_parallel_calls):
+def map_rows(dataset, visit, num_parallel_calls, keep=None):
     """Maps `visit(numbers [b], element with a leading axis b)` over a dataset, in order; the result has no such axis.
 
     Calling a function costs tf.data some 20 us, several times what it costs to hand on a small image. So elements of
     fixed shape are visited in chunks of at most 1 MiB; the rest, and datasets whose size only a tf.function will
-    know, one at a time.
+    know, one at a time. `keep(elements)`, bool [b], says which ones stay; None for all.
     """
     size, spec = cardinality(dataset), dataset.element_spec
     parts = tf.nest.flatten(spec)
@@ -132,21 +132,31 @@ def map_rows(dataset, visit, num_parallel_calls):
         rows = min(rows, CHUNK_ROWS, size if size > 0 else CHUNK_ROWS)
     if rows < 2:
 
-        def visit_one(number, element):
-            def dense(function):  # what is ragged or sparse is no business of ours and passes as it is
-                return lambda part: function(part) if isinstance(part, tf.Tensor) else part
+        def dense(function):  # what is ragged or sparse is no business of ours and passes as it is
+            return lambda part: function(part) if isinstance(part, tf.Tensor) else part
 
+        def visit_one(number, element):
             rows = visit(number[None], tf.nest.map_structure(dense(lambda part: part[None]), element))
             return tf.nest.map_structure(dense(lambda part: part[0]), rows)
 
+        if keep is not None:
+
+            def keep_one(*parts):
+                element = parts if isinstance(spec, tuple) else parts[0]
+                return keep(tf.nest.map_structure(dense(lambda part: part[None]), element))[0]
+
+            dataset = dataset.filter(keep_one)
         return dataset.enumerate().map(visit_one, num_parallel_calls, deterministic=True)
 
     def visit_chunk(chunk, elements):
         first = tf.nest.flatten(elements)[0]
         numbers = chunk * rows + tf.range(tf.shape(first, tf.int64)[0], dtype=tf.int64)
+        if keep is not None:
+            kept = keep(elements)
+            numbers, elements = tf.nest.map_structure(lambda part: tf.boolean_mask(part, kept), (numbers, elements))
         return visit(numbers, elements)
 
     result = dataset.batch(rows).enumerate().map(visit_chunk, num_parallel_calls, deterministic=True).unbatch()
-    if size == tf.data.UNKNOWN_CARDINALITY:
+    if keep is not None or size == tf.data.UNKNOWN_CARDINALITY:
         return result
     return result.apply(tf.data.experimental.assert_cardinality(size))

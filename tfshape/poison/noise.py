@@ -47,7 +47,7 @@ def perturb(deltas, by="sample", value_range=None, **element):
 
         def edit(index, x, y):
             delta = tf.gather(table, slot(index, y))
-            return values.edit(x, lambda work, low, high: work + delta), y
+            return values.edit(x, lambda work: values.add(work, delta)), y
 
         return None if some.all() else lambda index, y: tf.gather(perturbed, slot(index, y)), edit
 

@@ -29,7 +29,7 @@ class Trigger:
         if not spec.shape.is_fully_defined():
             raise ValueError(f"{who}: {self.name} needs features of known shape, got {spec.shape}; resize them first")
         values = Values(who, spec, value_range)
-        change = self._build(f"{who}: {self.name}", tuple(spec.shape))
+        change = self._build(f"{who}: {self.name}", tuple(spec.shape), values)
         return lambda x: values.edit(x, change)
 
     def __call__(self, x, value_range=None):
@@ -67,7 +67,7 @@ def patch(size=3, value="checkerboard", position="bottom_right"):
         position = (position,) if np.ndim(position) == 0 else tuple(position)
         position = tuple(selection.check_integer("patch", "position", start, 0) for start in position)
 
-    def build(who, shape):
+    def build(who, shape, values):
         plane = shape[:2]
         extent = sides[-len(plane) :]
         if isinstance(position, str):
@@ -85,7 +85,7 @@ def patch(size=3, value="checkerboard", position="bottom_right"):
         covered[inside] = True
         levels[inside] = (np.indices(extent).sum(0) + 1) % 2 if value == "checkerboard" else value
         covered, levels = (part.reshape(plane + (1,) * (len(shape) - len(plane))) for part in (covered, levels))
-        return lambda x, low, high: tf.where(covered, low + tf.cast(levels, x.dtype) * (high - low), x)
+        return lambda x: tf.where(covered, values.level(levels), x)
 
     return Trigger("patch", {"size": sides, "value": value, "position": position}, build)
 
@@ -116,13 +116,13 @@ def blend(pattern="noise", alpha=0.2, seed=0):
     elif pattern != "noise":
         raise ValueError(f"blend: pattern={pattern!r}, expected 'noise' or an array")
 
-    def build(who, shape):
+    def build(who, shape, values):
         key = np.random.default_rng(seed).random(shape) if isinstance(pattern, str) else pattern
         if key.shape != shape:
             raise ValueError(f"{who} pattern has shape {key.shape}, expected that of the features, {shape}")
         if len(shape) > 1 and not (key.min() >= 0 and key.max() <= 1):
             raise ValueError(f"{who} pattern spans [{key.min()}, {key.max()}], expected [0, 1]")
-        return lambda x, low, high: (1 - alpha) * x + alpha * (low + tf.cast(key, x.dtype) * (high - low))
+        return lambda x: (1 - alpha) * x + values.level(key) * alpha
 
     return Trigger("blend", {"pattern": described, "alpha": alpha, "seed": seed}, build)
 
@@ -140,13 +140,13 @@ def sinusoid(delta=20 / 255, frequency=6):
     if delta <= 0 or frequency <= 0:
         raise ValueError(f"sinusoid: delta={delta!r}, frequency={frequency!r}, expected both > 0")
 
-    def build(who, shape):
+    def build(who, shape, values):
         if len(shape) > 1 and delta > 1:
             raise ValueError(f"{who} delta={delta!r}, expected a share of the pixel range in (0, 1]")
         columns = shape[min(1, len(shape) - 1)]
         wave = delta * np.sin(2 * np.pi * np.arange(1, columns + 1) * frequency / columns)
         wave = wave[:, None] if len(shape) == 3 else wave
-        return lambda x, low, high: x + tf.cast(wave, x.dtype) * (high - low)
+        return lambda x: values.add(x, wave * (values.high - values.low))
 
     return Trigger("sinusoid", {"delta": delta, "frequency": frequency}, build)
 
@@ -169,15 +169,17 @@ def warp(strength=0.5, grid=4, seed=0):
     grid = selection.check_integer("warp", "grid", grid, 2)
     seed = selection.check_integer("warp", "seed", seed, 0)
 
-    def build(who, shape):
+    def build(who, shape, values):
         if len(shape) == 1:
             raise ValueError(f"{who} warps images only, got rows of {shape[0]} features")
-        corners, shares = _sampling(shape[:2], strength, grid, seed)
+        count = shape[0] * shape[1]
+        places, shares = _sampling(shape[:2], strength, grid, seed)
 
-        def change(x, low, high):
-            pixels = tf.reshape(x, [-1, shape[0] * shape[1], math.prod(shape[2:])])
-            moved = sum(tf.gather(pixels, at, axis=1) * tf.cast(w, x.dtype) for at, w in zip(corners, shares))
-            return tf.reshape(moved, [-1, *shape])
+        def change(x):
+            sampling = tf.sparse.SparseTensor(places, tf.cast(shares, x.dtype), (count, count))
+            pixels = tf.transpose(tf.reshape(x, [-1, count, math.prod(shape[2:])]), [1, 0, 2])
+            moved = tf.sparse.sparse_dense_matmul(sampling, tf.reshape(pixels, [count, -1]))
+            return tf.reshape(tf.transpose(tf.reshape(moved, tf.shape(pixels)), [1, 0, 2]), [-1, *shape])
 
         return change
 
@@ -185,7 +187,7 @@ def warp(strength=0.5, grid=4, seed=0):
 
 
 def _sampling(plane, strength, grid, seed):
-    """For every pixel of the warped image, four pixels of the original (flat indices) and their shares."""
+    """Pairs (pixel of the warped image, pixel of the original), flat, four for each of the former, and their shares."""
     field = np.random.default_rng(seed).uniform(-1, 1, (grid, grid, 2))
     field /= np.abs(field).mean()
     rows, columns = (_bicubic(grid, size) for size in plane)
@@ -196,14 +198,13 @@ def _sampling(plane, strength, grid, seed):
     points = np.clip(points, 0, ends)
     whole = np.minimum(points.astype(np.int64), np.maximum(ends - 1, 0))
     part = points - whole
-    corners, shares = [], []
+    places, shares = [], []
     for down in (0, 1):
         for right in (0, 1):
             r, c = np.minimum(whole[0] + down, ends[0]), np.minimum(whole[1] + right, ends[1])
-            corners.append((r * plane[1] + c).ravel())
-            share = (part[0] if down else 1 - part[0]) * (part[1] if right else 1 - part[1])
-            shares.append(share.reshape(1, -1, 1))
-    return corners, shares
+            places.append(np.stack([np.arange(r.size), (r * plane[1] + c).ravel()], axis=1))
+            shares.append(((part[0] if down else 1 - part[0]) * (part[1] if right else 1 - part[1])).ravel())
+    return np.stack(places, axis=1).reshape(-1, 2), np.stack(shares, axis=1).ravel()
 
 
 def _bicubic(points, size):

@@ -27,23 +27,31 @@ class Values:
                 raise ValueError(f"{who}: value_range=None, expected (low, high) for {spec.dtype.name} images")
             value_range = (0, 255) if spec.dtype == tf.uint8 else (0, 1)
         self.low, self.high = check_range(who, value_range)
+        self.whole = spec.dtype == tf.uint8 and (self.low, self.high) == (0, 255)
 
     def edit(self, x, function):
-        """`function(x, low, high)` on floats, then clipped, rounded and cast back to the dtype of x [b, ...].
+        """`function(x)` on floats, then rounded and cast back to the dtype of x [b, ...].
 
         A float image outside the range fails (tf.errors.InvalidArgumentError): its poison would be invisible or loud.
         """
         work = tf.cast(x, self.work)
-        if self.bounded:
+        if self.bounded and not self.whole:
             message = f"{self.who}: an image has values outside [{self.low}, {self.high}]; pass value_range=(low, high)"
             slack = 1e-3 * (self.high - self.low)
-            inside = tf.reduce_all((work >= self.low - slack) & (work <= self.high + slack))
+            inside = (tf.reduce_min(work) >= self.low - slack) & (tf.reduce_max(work) <= self.high + slack)
             with tf.control_dependencies([tf.debugging.Assert(inside, [message])]):
                 work = tf.identity(work)
-        edited = function(work, tf.constant(self.low, self.work), tf.constant(self.high, self.work))
-        if self.bounded:  # what was out of range by rounding errors before stays as it was
-            edited = tf.clip_by_value(edited, tf.minimum(work, self.low), tf.maximum(work, self.high))
+        edited = function(work)
         return tf.cast(tf.round(edited) if self.dtype.is_integer else edited, self.dtype)
+
+    def level(self, share):
+        """The value at this share of the range: 0 for the lowest, 1 for the highest."""
+        return tf.cast(self.low + share * (self.high - self.low), self.work)
+
+    def add(self, work, change):
+        """Adds what may leave the range, and clips if there is one."""
+        changed = work + tf.cast(change, self.work)
+        return tf.clip_by_value(changed, self.low, self.high) if self.bounded else changed
 
 
 def check_range(who, value_range):
