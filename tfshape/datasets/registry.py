@@ -1,23 +1,150 @@
-"""Datasets by name."""
+"""Datasets by name, and the places where each is looked for."""
 
-import numpy as np
+import os
+import pathlib
 
-from tfshape.datasets import embedded
-from tfshape.datasets.base import Dataset, Split
+from tfshape.datasets import cifar, embedded, idx, npz, tfds
+from tfshape.datasets.arrays import select, to_dataset
+
+_EMBEDDED = {
+    "fashion_mnist_mini": (embedded.fashion_mnist_mini, 10, (28, 28, 1)),
+    "digits": (embedded.digits, 10, (8, 8, 1)),
+}
+_PUBLISHED = {  # name: (number of classes, shape of an example)
+    "fashion_mnist": (10, (28, 28, 1)),
+    "mnist": (10, (28, 28, 1)),
+    "cifar10": (10, (32, 32, 3)),
+    "cifar100": (100, (32, 32, 3)),
+    "purchase100": (100, (600,)),
+}
+_DEBIAN = {"fashion_mnist": ("dataset-fashion-mnist", pathlib.Path("/usr/share/datasets/fashion-mnist"))}
 
 
 def names():
-    """The names that `load` knows, as a tuple."""
-    return ("fashion_mnist_mini",)
+    """The fixed names that `load` knows, as a tuple; it also takes tfds:NAME and npz:PATH."""
+    return (*_EMBEDDED, *_PUBLISHED)
 
 
 def load(name, data_dir=None, classes=None):
-    """Loads a dataset."""
-    if name not in names():
-        raise ValueError(f"dataset must be one of {', '.join(names())}, got {name!r}")
-    arrays = embedded.fashion_mnist_mini()
-    train, test = (
-        Split(arrays[f"x_{part}"][..., None].astype(np.float32) / 255, arrays[f"y_{part}"].astype(np.int32))
-        for part in ("train", "test")
-    )
-    return Dataset(name, train, test, 10, train.x.shape[1:])
+    """Loads a dataset.
+
+    Args:
+      name: one of
+        - fashion_mnist_mini: 6,000 + 2,000 images drawn from Fashion-MNIST, in the package;
+        - digits: the 8x8 digits of scikit-learn;
+        - fashion_mnist, mnist, cifar10, cifar100: looked for in `data_dir`, then among the prepared tfds data, the
+          folders of Debian's packages and Keras's cache, then downloaded by tfds;
+        - purchase100 (Shokri et al. 2017, arXiv 1610.05820): looked for in `data_dir` and Keras's cache as
+          purchase100.npz with features [N, 600] of 0 and 1 and labels [N] from 0 or from 1, or one-hot [N, 100];
+        - tfds:NAME[/CONFIG][:VERSION]: any image or tabular classification set of tensorflow-datasets;
+        - npz:PATH: a file with x_train, y_train and, if there is one, x_test, y_test, or with features, labels.
+      data_dir: a folder to look in first, with idx files (.gz or not), NAME.npz, CIFAR's own files or a tfds data
+        directory; for each, in the folder itself or in a sub-folder of the dataset's name. tfds downloads into it.
+        The first two names and npz:PATH do not read it.
+      classes: ints, the classes to keep, relabelled 0, 1, ... in this order; None keeps all.
+
+    Returns:
+      A `Dataset`. Sets without a test part of their own (digits, purchase100, some of tfds and npz) hold out a fixed
+      fifth of each class; see `arrays.hold_out`.
+
+    Raises:
+      ValueError: an unknown name, a `data_dir` that cannot be read, other classes, damaged files, or, within
+        seconds, data that is nowhere: the message says where it was looked for and how to get it.
+    """
+    if data_dir is not None:
+        data_dir = _readable(data_dir)
+    kind, _, rest = str(name).partition(":")
+    if name in _EMBEDDED:
+        source, num_classes, shape = _EMBEDDED[name]
+        dataset = to_dataset(name, source(), num_classes, shape)
+    elif name in _PUBLISHED:
+        arrays, _ = _find(name, name, data_dir)
+        dataset = to_dataset(name, arrays, *_PUBLISHED[name])
+    elif kind == "tfds" and rest:
+        tfds.check(rest)
+        dataset = to_dataset(name, *_find(name, rest, data_dir))
+    elif kind == "npz" and rest:
+        dataset = to_dataset(name, npz.read(rest))
+    else:
+        raise ValueError(f"dataset must be one of {', '.join(names())}, tfds:NAME or npz:PATH, got {name!r}")
+    return dataset if classes is None else select(dataset, classes)
+
+
+def _readable(data_dir):
+    path = pathlib.Path(data_dir).expanduser()
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise ValueError(
+            f"data_dir must be a folder that can be read, got {str(data_dir)!r}: {error.strerror}"
+        ) from None
+    return path
+
+
+def _find(name, reference, data_dir):
+    """(arrays, number of classes or None) from the first place that has them, else ValueError with all the places."""
+    has_files, has_tfds = name in _PUBLISHED, name != "purchase100"
+    keras_cache = pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+    debian_package, debian_folder = _DEBIAN.get(name, (None, None))
+    places = []  # (what to call it, folder, whether to look for files, whether to look for prepared tfds data)
+    if data_dir is not None:
+        places.append(("files and tfds data", data_dir, has_files, has_tfds))
+    if has_tfds:
+        places.append(("prepared tfds data", tfds.default_dir(), False, True))
+    if debian_package:
+        places.append((f"Debian's {debian_package}", debian_folder, True, False))
+    if has_files:
+        places.append(("Keras's cache", keras_cache, True, False))
+    for _, folder, files, prepared in places:
+        found = _read_files(name, folder) if files else None
+        if found is not None:
+            return found, None
+        prepared = tfds.find(reference, folder) if prepared else None
+        if prepared is not None:
+            return tfds.read(prepared)
+    tried = [f"{what} in {folder}" for what, folder, _, _ in places]
+    if has_tfds:
+        try:
+            prepared = tfds.download(reference, data_dir or tfds.default_dir())
+        except ValueError as error:
+            tried.append(f"download by tfds ({error})")
+        else:
+            return tfds.read(prepared)
+    raise ValueError(f"dataset {name} was not found; tried {'; '.join(tried)}. {_how_to_get(name, debian_package)}")
+
+
+def _read_files(name, folder):
+    """The arrays of a published set from files in a folder, or None."""
+    for candidate in (folder, folder / name, folder / name.replace("_", "-")):
+        found = None
+        if name in ("mnist", "fashion_mnist"):
+            found = idx.load(candidate)
+        elif name in ("cifar10", "cifar100"):
+            found = cifar.load(name, candidate)
+        if found is None and (candidate / f"{name}.npz").is_file():
+            found = npz.read(candidate / f"{name}.npz")
+        if found is not None:
+            return _from_zero(found) if name == "purchase100" else found
+    return None
+
+
+def _from_zero(arrays):
+    """Purchase-100 as its authors publish it counts its classes from 1."""
+    y = arrays["y_train"]
+    counted_from_one = y.ndim == 1 and y.size and y.min() == 1 and y.max() == 100
+    return {key: y - 1 if key == "y_train" else value for key, value in arrays.items()} if counted_from_one else arrays
+
+
+def _how_to_get(name, debian_package):
+    if name == "purchase100":
+        return (
+            "To get it: make purchase100.npz with features [N, 600] and labels [N] out of the data at "
+            "https://github.com/privacytrustlab/datasets and name its folder with --data_dir"
+        )
+    ways = []
+    if debian_package:
+        ways.append(f"install Debian's package {debian_package}")
+    if name in _PUBLISHED:
+        ways.append(f"name a folder with its published files or {name}.npz with --data_dir")
+    ways.append("run tfds build elsewhere and name a copy of that tfds data directory with --data_dir")
+    return f"To get it: {', or '.join(ways)}, or try again with a network that reaches the download"
