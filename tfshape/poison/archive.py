@@ -1,39 +1,56 @@
-"""Reading an .npz of plain arrays that somebody else wrote: nothing is unpickled, nothing allocated on its word."""
+"""Reading an .npz of plain arrays that somebody else wrote: nothing is unpickled, nothing allocated on its word.
 
+The file is an ordinary uncompressed .npz whose zip comment is the SHA-256 (64 hex digits) of all bytes before it.
+"""
+
+import contextlib
+import hashlib
 import io
 import math
 import os
-import tempfile
+import secrets
 import zipfile
 
 import numpy as np
 
 _KINDS = "biuf"  # bool, int, uint, float: no objects, strings, dates or records
+_DIGITS = 64
 
 
 def write(path, arrays):
-    """Writes `arrays` (a dict of plain NumPy arrays) as an uncompressed .npz, whole or not at all."""
+    """Writes `arrays` (a dict of plain NumPy arrays) whole or not at all: to a temporary file that is then renamed."""
     path = os.fspath(path)
     for name, array in arrays.items():
         if array.dtype.kind not in _KINDS:
             raise ValueError(f"array {name!r} has dtype {array.dtype}, expected bool, integer or float")
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".tmp")
+    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "x+b") as file:
             np.savez(file, **arrays)
+            with zipfile.ZipFile(file, "a") as archive:
+                archive.comment = b"0" * _DIGITS
+            digest = _digest(file)
+            file.seek(-_DIGITS, os.SEEK_END)
+            file.write(digest)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
 
 
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _digest(file):
+    """Of all but the file's last bytes, where it stands."""
+    left = file.seek(0, os.SEEK_END) - _DIGITS
+    digest = hashlib.sha256()
+    file.seek(0)
+    while left > 0:
+        block = file.read(min(left, 1 << 20))
+        left -= len(block)
+        digest.update(block)
+    return digest.hexdigest().encode()
 
 
 def read(path, names):
@@ -45,25 +62,29 @@ def read(path, names):
     Raises:
       ValueError: the file is anything else. OSError: it cannot be opened.
     """
-    try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            found = sorted(member.filename for member in members)
-            if found != sorted(f"{name}.npy" for name in names):
-                raise ValueError(f"it holds {_shorten(found)}, expected exactly {sorted(names)}")
-            for member in members:
-                if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-                    raise ValueError(f"member {member.filename!r} is compressed, expected plain storage")
-                if member.flag_bits & 1:
-                    raise ValueError(f"member {member.filename!r} is encrypted")
-            size = os.fstat(file.fileno()).st_size
-            if sum(member.file_size for member in members) > size:
-                raise ValueError("its members declare more bytes than the file has")
-            return {member.filename[: -len(".npy")]: _array(archive, member) for member in members}
-    except OSError:
-        raise
-    except Exception as error:  # zipfile and NumPy raise a dozen kinds on hostile bytes
-        raise ValueError(f"{os.fspath(path)!r} is not a readable poisons file: {_shorten(error)}") from None
+    with open(path, "rb") as file:
+        try:
+            digest = _digest(file)
+            if file.read() != digest:
+                raise ValueError("its checksum does not match: it is damaged, or was not written by Poisons.save")
+            return _members(file, names)
+        except Exception as error:  # zipfile and NumPy raise a dozen kinds on hostile bytes
+            reason = shorten(error) or type(error).__name__
+            raise ValueError(f"{os.fspath(path)!r} is not a readable poisons file: {reason}") from None
+
+
+def _members(file, names):
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        found = sorted(member.filename for member in members)
+        if found != sorted(f"{name}.npy" for name in names):
+            raise ValueError(f"it holds {shorten(found)}, expected the arrays {sorted(names)}")
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+                raise ValueError(f"member {member.filename!r} is compressed, expected plain storage")
+        if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
+            raise ValueError("its members declare more bytes than the file has")
+        return {member.filename[: -len(".npy")]: _array(archive, member) for member in members}
 
 
 def _array(archive, member):
@@ -75,17 +96,17 @@ def _array(archive, member):
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = reader(stream)
     if dtype.kind not in _KINDS or dtype.names or dtype.subdtype or fortran:
-        raise ValueError(f"member {member.filename!r} is not a plain row-major array: dtype {_shorten(dtype)}")
+        raise ValueError(f"member {member.filename!r} is not a plain row-major array: dtype {shorten(dtype)}")
     if min(shape, default=0) < 0 or len(shape) > 32:
-        raise ValueError(f"member {member.filename!r} declares shape {_shorten(shape)}")
+        raise ValueError(f"member {member.filename!r} declares shape {shorten(shape)}")
     if math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
         raise ValueError(
-            f"member {member.filename!r} declares shape {_shorten(shape)} of {dtype}, "
+            f"member {member.filename!r} declares shape {shorten(shape)} of {dtype}, "
             f"which is not the {len(data) - stream.tell()} bytes it has"
         )
     return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def _shorten(value):
+def shorten(value):
     text = " ".join(str(value).split())
     return text if len(text) <= 200 else text[:197] + "..."

@@ -49,7 +49,7 @@ class Layout:
         if x.rank is None or y.rank is None:
             raise ValueError(f"{self.who}: shapes {x} and {y} have no known rank; set them with tf.ensure_shape")
         width = y[0] if y.rank == 1 else None
-        if x.rank > 3 or y.rank > 1 or (y.rank == 1 and width is None) or self._looks_batched(dataset, x, width):
+        if y.rank > 1 or (y.rank == 1 and (width is None or self._looks_batched(dataset, x, width))):
             raise ValueError(
                 f"{self.who}: elements look batched (features {x}, label {y}); apply poison transforms before .batch"
             )
@@ -60,7 +60,7 @@ class Layout:
 
     def _looks_batched(self, dataset, x, width):
         # A batch of B rows and a one-hot label of B classes can have the same shapes: then the values must tell.
-        if width is None or x.rank < 2 or x[0] != width:
+        if x.rank < 2 or x[0] != width:
             return False
         if width == 1 or not tf.executing_eagerly():
             return True

@@ -26,8 +26,8 @@ class Trigger:
 
     def bind(self, who, spec, value_range=None):
         """A function of features [b, ...] to stamped ones, for features of this `tf.TensorSpec`."""
-        if not spec.shape.is_fully_defined():
-            raise ValueError(f"{who}: {self.name} needs features of known shape, got {spec.shape}; resize them first")
+        if not spec.shape.is_fully_defined() or not 1 <= spec.shape.rank <= 3:
+            raise ValueError(f"{who}: {self.name} needs images or rows of known shape, got {spec.shape}")
         values = Values(who, spec, value_range)
         change = self._build(f"{who}: {self.name}", tuple(spec.shape), values)
         return lambda x: values.edit(x, change)
