@@ -1,74 +1,197 @@
-"""Per-example gradients: norms, inner products and weighted sums of a batch."""
+"""Per-example gradients of a Keras model: norms, inner products and weighted sums of a batch."""
 
 import tensorflow as tf
 
+from tfshape.gradients import layers as layers_lib
 from tfshape.gradients import losses as losses_lib
+from tfshape.gradients import parts as parts_lib
+from tfshape.gradients import record as record_lib
+
+_do_not_convert = tf.autograph.experimental.do_not_convert
 
 
+@_do_not_convert
 def per_example(model, loss, x, y, sample_weight=None, training=True, variables=None):
-    variables = list(model.trainable_variables if variables is None else variables)
-    tensors = [getattr(v, "value", None) if not callable(getattr(v, "value", None)) else v for v in variables]
+    """Gradients of each example's loss, never materialised unless asked: one forward and one backward pass.
 
-    def one(args):
-        x1, y1, w1 = tf.nest.map_structure(lambda t: t[None], args)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            for tensor in tensors:
-                tape.watch(tensor)
-            value = losses_lib.per_example_losses(loss, y1, model(x1, training=training), w1)
-        return tape.gradient(value, tensors, unconnected_gradients="zero")
+    Args:
+      model: a built `keras.Model` (or one that calling builds).
+      loss: a loss name, a `keras.losses.Loss` of any reduction, or a function (y_true, y_pred) -> [B] or [B, ...],
+        averaged over the further axes.
+      x, y: a batch; tensors or nests of tensors [B, ...].
+      sample_weight: [B], multiplies the losses; an example of weight zero is padding: its gradient is exactly zero.
+      training: what the model is called with.
+      variables: those to differentiate, in this order; by default `model.trainable_variables`.
 
+    Returns: a `PerExample`.
+
+    Regularisation losses are no part of the per-example gradients; see `PerExample.regularization`.
+
+    Raises ValueError for a loss with no value per example; for a layer that mixes the examples of a batch (batch
+    normalisation in training mode); for losses added by the model that depend on the examples (`activity_regularizer`,
+    `add_loss` of activations), which no clipping would bound.
+
+    Source: book-keeping, Bu et al. 2022, arXiv 2210.00038; norms, Goodfellow 2015, arXiv 1510.01799.
+    """
     x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
-    y_pred = model(x, training=training)
-    values = losses_lib.per_example_losses(loss, y, y_pred, sample_weight)
-    weight = tf.ones_like(values) if sample_weight is None else tf.cast(sample_weight, values.dtype)
-    return PerExample(values, y_pred, variables, tf.vectorized_map(one, (x, y, weight)))
+    if not model.built:
+        model(x, training=False)
+    variables = list(model.trainable_variables if variables is None else variables)
+    record, losses, y_pred = record_lib.run(
+        model, variables, x, training, lambda y_pred: losses_lib.per_example_losses(loss, y, y_pred, sample_weight)
+    )
+    padding = None if sample_weight is None else tf.reshape(tf.cast(sample_weight, losses.dtype), [-1]) == 0
+    return PerExample(model, variables, _groups(record, variables), losses, y_pred, padding)
+
+
+def _groups(record, variables):
+    """-> list of (name, parts), one a layer in the order of its variables; layers that share a variable are one."""
+    order = {id(v): i for i, v in enumerate(variables)}
+    groups = []
+    for unit in record.units.values():
+        if unit is None or not unit.calls:
+            continue
+        ids = {id(v) for v in unit.variables}
+        name, found = unit.layer.name, unit.parts()
+        for other in [group for group in groups if group[1] & ids]:
+            groups.remove(other)
+            name, ids, found = f"{other[0]}+{name}", ids | other[1], other[2] + found
+        groups.append((name, ids, found))
+    groups.sort(key=lambda group: min(order[i] for i in group[1]))
+    return [(name, parts_lib.merge(found)) for name, _, found in groups]
 
 
 class PerExample:
-    def __init__(self, losses, y_pred, variables, gradients):
+    """Per-example gradients g_i of a batch of B, in factored form. Made by `per_example`.
+
+    Attributes:
+      losses: [B], times the sample weights.
+      y_pred: the model's output.
+      variables: what the gradients are with respect to.
+      layers: list of (name, indices into `variables`), one a row of `layer_norms`: a layer with variables of its own, or
+        several if they share a variable. Variables the loss does not depend on are in no row.
+
+    All methods work eagerly and in a `tf.function`, and are differentiable (with respect to x, for instance) if
+    `per_example` was called under the outer tape too. Norms are summed in float32, or float64 in a float64 model; an
+    example whose gradient is infinite, NaN or too large to square has a norm that is not finite.
+    """
+
+    @_do_not_convert
+    def __init__(self, model, variables, groups, losses, y_pred, padding):
         self.losses, self.y_pred, self.variables = losses, y_pred, variables
-        self._gradients = [tf.reshape(g, [tf.shape(g)[0], -1]) for g in gradients]
-        self._shapes = [v.shape for v in variables]
-        # one (name, indices into variables) a row of layer_norms
-        self.layers = []
-        for i, v in enumerate(variables):
-            name = getattr(v, "path", v.name).rsplit("/", 1)[0]
-            if self.layers and self.layers[-1][0] == name:
-                self.layers[-1][1].append(i)
-            else:
-                self.layers.append((name, [i]))
+        place = {id(v): i for i, v in enumerate(variables)}
+        self.layers = [(name, [place[id(v)] for part in found for v in part.variables]) for name, found in groups]
+        self._groups = [found for _, found in groups]
+        self._model, self._padding, self._place = model, padding, place
+        self._graph, self._kept = record_lib.graph(), {}
+
+    def _once(self, name, make):
+        """Compute a tensor once, unless it is asked for inside a branch or loop, whose tensors do not get out."""
+        if record_lib.graph() is not self._graph:
+            return make()
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def _squares(self):
+        dtype = self.losses.dtype
+        rows = [tf.add_n([tf.cast(part.squares(), dtype) for part in found]) for found in self._groups]
+        return tf.reshape(tf.stack(rows), [len(rows), -1]) if rows else tf.zeros([0, tf.shape(self.losses)[0]], dtype)
 
     @property
+    @_do_not_convert
     def layer_norms(self):
-        """[L, B], a row per entry of `layers`."""
-        squares = [tf.reduce_sum(tf.square(g), 1) for g in self._gradients]
-        return tf.sqrt(tf.stack([tf.add_n([squares[i] for i in indices]) for _, indices in self.layers]))
+        """[L, B]: l2 norms of the parts of each gradient, a row an entry of `layers`."""
+        return self._once("layer_norms", lambda: self._root(self._once("squares", self._squares)))
 
     @property
+    @_do_not_convert
     def norms(self):
-        return tf.sqrt(tf.reduce_sum(tf.square(self.layer_norms), 0))
+        """[B]: l2 norm of each example's gradient."""
+        return self._once("norms", lambda: self._root(tf.reduce_sum(self._once("squares", self._squares), 0)))
 
+    def _root(self, squares):
+        """sqrt with a gradient of zero, not infinity, at zero; zero for padding."""
+        zero = squares == 0 if self._padding is None else (squares == 0) | self._padding
+        return tf.where(zero, tf.zeros_like(squares), tf.sqrt(tf.where(zero, tf.ones_like(squares), squares)))
+
+    @_do_not_convert
     def dot(self, direction):
-        return tf.add_n([tf.linalg.matvec(g, tf.reshape(d, [-1])) for g, d in zip(self._gradients, direction)])
+        """[B]: inner product of each gradient with `direction`, a list of tensors like `variables`."""
+        total = tf.zeros_like(self.losses)
+        for part in self._parts():
+            found = part.dot([tf.convert_to_tensor(direction[self._place[id(v)]]) for v in part.variables])
+            total += tf.cast(found, total.dtype)
+        return total if self._padding is None else tf.where(self._padding, tf.zeros_like(total), total)
 
+    @_do_not_convert
     def gram(self):
-        return tf.add_n([tf.matmul(g, g, transpose_b=True) for g in self._gradients])
+        """[B, B]: inner products of the gradients with each other."""
+        count = tf.shape(self.losses)[0]
+        total = tf.add_n(
+            [tf.zeros([count, count], self.losses.dtype)]
+            + [tf.cast(p.gram(), self.losses.dtype) for p in self._parts()]
+        )
+        if self._padding is None:
+            return total
+        return tf.where(self._padding[:, None] | self._padding[None, :], tf.zeros_like(total), total)
 
+    @_do_not_convert
     def weighted_sum(self, weights):
-        """weights [B] or [L, B] -> list like variables."""
-        rows = [None] * len(self.variables)
-        for row, (_, indices) in enumerate(self.layers):
-            for i in indices:
-                rows[i] = weights if weights.shape.rank == 1 else weights[row]
-        safe = [tf.where(w[:, None] == 0, tf.zeros_like(g), g) for g, w in zip(self._gradients, rows)]
+        """sum_i weights_i g_i, a list like `variables`.
+
+        weights: [B], or [L, B] with a row an entry of `layers`. An example of weight zero contributes exactly zero even
+        if its gradient is NaN or infinite.
+        """
+        weights = tf.cast(weights, self.losses.dtype)
+        if weights.shape.rank not in (1, 2):
+            raise ValueError(f"weights of shape {weights.shape}; allowed: [B], or [L, B] with L={len(self.layers)}")
+        if self._padding is not None:
+            weights = tf.where(self._padding, tf.zeros_like(weights), weights)
+        norms = self.norms if weights.shape.rank == 1 else self.layer_norms
+        # 0 * NaN is NaN: with an example to leave out, the slower way that masks the factors too
+        harmful = tf.reduce_any((weights == 0) & ~tf.math.is_finite(norms))
+        sums = tf.cond(harmful, lambda: self._sum(weights, weights != 0), lambda: self._sum(weights, None))
+        return list(sums)
+
+    def _sum(self, weights, keep):
+        found = {}
+        for row, parts in enumerate(self._groups):
+            pick = (lambda t: t) if weights.shape.rank == 1 else (lambda t, row=row: t[row])
+            for part in parts:
+                sums = part.weighted_sum(pick(weights), None if keep is None else pick(keep))
+                found.update((id(v), s) for v, s in zip(part.variables, sums))
         return [
-            tf.reshape(tf.linalg.matvec(g, w, transpose_a=True), shape)
-            for g, w, shape in zip(safe, rows, self._shapes)
+            tf.cast(found[id(v)], v.dtype) if id(v) in found else tf.zeros(v.shape, v.dtype) for v in self.variables
         ]
 
+    @_do_not_convert
     def materialize(self):
-        return [tf.reshape(g, [-1, *shape]) for g, shape in zip(self._gradients, self._shapes)]
+        """List of [B, *variable.shape]: the gradients themselves. The only method that costs B times the parameters."""
+        found = {id(v): g for part in self._parts() for v, g in zip(part.variables, part.materialize())}
+        count = tf.shape(self.losses)[0]
+        gradients = [
+            tf.cast(found[id(v)], v.dtype) if id(v) in found else tf.zeros([count, *v.shape], v.dtype)
+            for v in self.variables
+        ]
+        keep = None if self._padding is None else ~self._padding
+        return [parts_lib.zero_rows(g, keep) for g in gradients]
 
+    def _parts(self):
+        return [part for found in self._groups for part in found]
+
+    @_do_not_convert
     def regularization(self):
-        """Gradients of the model's regularisation losses, a list like variables, or None if there are none."""
-        return None
+        """Gradients of the model's regularisation losses, a list like `variables` with None where there is none.
+
+        None if the model has no such losses. They depend on no example, so nothing of them needs clipping or noise: add
+        them to the update as they are, next to the mean of the shaped gradients.
+        """
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for variable in self.variables:
+                tape.watch(layers_lib.raw(variable))
+            losses = list(self._model.losses)
+        if not losses:
+            return None
+        gradients = tape.gradient(losses, [layers_lib.raw(v) for v in self.variables])
+        return [g if g is None else tf.convert_to_tensor(g) for g in gradients]

@@ -1,0 +1,153 @@
+"""Per-example gradients of the kernel of a layer that is linear in its input.
+
+Such a gradient is a sum of outer products over positions t (time steps, pixels), for each of some blocks k (the taps of
+a convolution) and independent groups: G_i[k] = sum_t a_i[k, t] e_i[t]^T, with a the input seen by tap k and e the
+gradient of the loss with respect to the pre-activation. Its norm has two forms, and its shape decides between them:
+
+    direct    ||sum_t a_t e_t^T||^2                    about  n T I O  multiplications, result n I O
+    ghost     sum_{t,t'} <a_t, a_t'> <e_t, e_t'>       about  T^2 (n I + O), result T^2   (Goodfellow 2015,
+              arXiv 1510.01799; Li et al. 2021, arXiv 2110.05679; Bu et al. 2022, arXiv 2205.10683)
+
+with n taps of I inputs and O outputs. A direct gradient that is no larger than the layer's own activations is kept, and
+then the weighted sum is nearly free; otherwise the sum is one ordinary kernel gradient (Bu et al. 2022, arXiv 2210.00038).
+"""
+
+import tensorflow as tf
+
+from tfshape.gradients import parts
+
+
+class LinearMap:
+    """One call of a layer: how the pre-activation depends on the kernel.
+
+    `a` and `e` are the recorded input and gradient, [B, ...]. Subclasses say how to cut them into taps.
+    """
+
+    def __init__(self, a, e):
+        self.a, self.e = a, e
+
+    def factors(self):
+        """-> (list of n tensors [B, (groups,) T, I], one tensor [B, (groups,) T, O])."""
+        raise NotImplementedError
+
+    def layout(self, gradient, kernel_shape):
+        """gradient [..., n, (groups,) I, O] -> [..., *kernel_shape]; the lead is [] or [B]."""
+        raise NotImplementedError
+
+    def push(self, kernel):
+        """[B]: inner product of `e` and the layer's linear map with another kernel."""
+        raise NotImplementedError
+
+    def pull(self, weights, kernel_shape):
+        """sum_i weights_i G_i by one ordinary kernel gradient, or None if there is no faster way than the factors."""
+        return None
+
+    def masked(self, keep):
+        """The same with zeros in the rows where `keep` [B] is False."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.a, other.e = parts.zero_rows(self.a, keep), parts.zero_rows(self.e, keep)
+        return other
+
+    def product(self, tap, e):
+        """sum_t tap_t e_t^T: [B, (groups,) T, I], [B, (groups,) T, O] -> [B, (groups,) I, O]."""
+        return tf.matmul(tap, e, transpose_a=True)
+
+
+def linear_part(variable, maps):
+    """The part of a kernel `variable` that was used in the calls `maps`, in its cheapest form."""
+    first = maps[0]
+    if len(maps) == 1 and first.a.shape.rank == 2:
+        return Outer(variable, first)
+    part = Factored(variable, maps)
+    return parts.Stored([variable], [part.direct()]) if part.fits else part
+
+
+class Outer:
+    """A matrix used once on [B, I]: G_i = a_i e_i^T."""
+
+    def __init__(self, variable, linear):
+        self.variables, self._map = [variable], linear
+
+    def squares(self):
+        return parts.square_sum(self._map.a) * parts.square_sum(self._map.e)
+
+    def dot(self, directions):
+        return self._map.push(directions[0])
+
+    def gram(self):
+        a, e = self._map.a, self._map.e
+        return tf.matmul(a, a, transpose_b=True) * tf.matmul(e, e, transpose_b=True)
+
+    def weighted_sum(self, weights, keep):
+        linear = self._map if keep is None else self._map.masked(keep)
+        return [linear.pull(weights, self.variables[0].shape)]
+
+    def materialize(self):
+        return [self._map.a[:, :, None] * self._map.e[:, None, :]]
+
+
+class Factored:
+    """A kernel used at several positions, or in several calls, kept as its factors."""
+
+    def __init__(self, variable, maps):
+        self.variables, self._maps = [variable], maps
+        taps, self._e = _concatenate([linear.factors() for linear in maps])
+        self._taps = taps
+        inputs, outputs, time = taps[0].shape[-1], self._e.shape[-1], self._e.shape[-2]
+        groups = self._e.shape[1] if self._e.shape.rank == 4 else 1
+        n = len(taps)
+        # with an unknown number of positions the choice falls to a tf.cond, and nothing is kept
+        self.fits = time is not None and n * groups * inputs * outputs <= time * groups * (inputs + outputs)
+        steps = tf.shape(self._e)[-2] if time is None else time
+        self._ghost = 2 * steps * (n * inputs + outputs) < n * inputs * outputs
+
+    def _product(self, tap):
+        return self._maps[0].product(tap, self._e)
+
+    def direct(self):
+        """[B, n, (groups,) I, O] laid out as [B, *kernel.shape]."""
+        return self._maps[0].layout(tf.stack([self._product(tap) for tap in self._taps], 1), self.variables[0].shape)
+
+    def squares(self):
+        def direct():
+            return tf.add_n([parts.square_sum(self._product(tap)) for tap in self._taps])
+
+        def ghost():
+            inner = tf.add_n([tf.matmul(tap, tap, transpose_b=True) for tap in self._taps])
+            inner *= tf.matmul(self._e, self._e, transpose_b=True)
+            return tf.reduce_sum(inner, list(range(1, inner.shape.rank)))
+
+        if isinstance(self._ghost, bool):
+            return ghost() if self._ghost else direct()
+        return tf.cond(self._ghost, ghost, direct)
+
+    def dot(self, directions):
+        return tf.add_n([linear.push(directions[0]) for linear in self._maps])
+
+    def gram(self):
+        blocks = [self._product(tap) for tap in self._taps]
+        flat = [tf.reshape(block, [tf.shape(block)[0], -1]) for block in blocks]
+        return tf.add_n([tf.matmul(block, block, transpose_b=True) for block in flat])
+
+    def weighted_sum(self, weights, keep):
+        shape = self.variables[0].shape
+        maps = self._maps if keep is None else [linear.masked(keep) for linear in self._maps]
+        sums = [linear.pull(weights, shape) for linear in maps]
+        if any(s is None for s in sums):
+            taps, e = (self._taps, self._e) if keep is None else _concatenate([m.factors() for m in maps])
+            e *= parts.rows(weights, e)
+            blocks = tf.stack([tf.reduce_sum(maps[0].product(tap, e), 0) for tap in taps])
+            return [maps[0].layout(blocks, shape)]
+        return [tf.add_n(sums)]
+
+    def materialize(self):
+        return [self.direct()]
+
+
+def _concatenate(factors):
+    """Factors of several calls of one layer -> the factors of one, with all their positions in a row."""
+    if len(factors) == 1:
+        return factors[0]
+    taps = [tf.concat(calls, -2) for calls in zip(*(taps for taps, _ in factors))]
+    return taps, tf.concat([e for _, e in factors], -2)

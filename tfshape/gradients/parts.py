@@ -1,0 +1,82 @@
+"""Per-example gradients of a few variables, in whatever form is cheapest to keep.
+
+A part answers, for the variables it covers and the B examples of the batch,
+
+    squares() [B]        squared norm of each example's gradient
+    dot(directions) [B]  inner product with a list of tensors like the variables
+    gram() [B, B]        inner products between the examples
+    weighted_sum(weights, keep)  list like the variables, sum_i weights_i g_i; rows where `keep` [B] is False are left
+                         out even if they are NaN (`keep` None: all rows are finite)
+    materialize()        list of [B, *variable.shape]
+"""
+
+import tensorflow as tf
+
+
+def rows(weights, like):
+    """weights [B] with axes of one appended, to multiply `like` [B, ...]."""
+    weights = tf.reshape(weights, [-1] + [1] * (like.shape.rank - 1))
+    return weights if weights.dtype == tf.bool else tf.cast(weights, like.dtype)
+
+
+def zero_rows(tensor, keep):
+    """tensor [B, ...] with zeros where `keep` [B] is False."""
+    return tensor if keep is None else tf.where(rows(keep, tensor), tensor, tf.zeros_like(tensor))
+
+
+def square_sum(tensor):
+    """Sum of squares over all axes but the first."""
+    return tf.reduce_sum(tf.square(tensor), list(range(1, tensor.shape.rank)))
+
+
+class Stored:
+    """Per-example gradients that are kept: those of small variables, never more than the layer's activations."""
+
+    def __init__(self, variables, gradients):
+        """gradients: list of [B, *variable.shape], or of any shape with as many entries."""
+        self.variables = variables
+        self._flat = [tf.reshape(g, [-1, size(v.shape)]) for g, v in zip(gradients, variables)]
+
+    def squares(self):
+        return tf.add_n([square_sum(g) for g in self._flat])
+
+    def dot(self, directions):
+        return tf.add_n(
+            [tf.linalg.matvec(g, tf.cast(tf.reshape(d, [-1]), g.dtype)) for g, d in zip(self._flat, directions)]
+        )
+
+    def gram(self):
+        return tf.add_n([tf.matmul(g, g, transpose_b=True) for g in self._flat])
+
+    def weighted_sum(self, weights, keep):
+        sums = [tf.matmul(tf.cast(weights, g.dtype)[None], zero_rows(g, keep)) for g in self._flat]
+        return [tf.reshape(s, v.shape) for s, v in zip(sums, self.variables)]
+
+    def materialize(self):
+        return [tf.reshape(g, [-1, *v.shape]) for g, v in zip(self._flat, self.variables)]
+
+
+def size(shape):
+    """Number of entries."""
+    count = 1
+    for n in shape:
+        count *= n
+    return count
+
+
+def merge(parts):
+    """Parts whose variables are disjoint. Parts that share a variable are materialised and added up."""
+    seen, shared = set(), False
+    for part in parts:
+        ids = {id(v) for v in part.variables}
+        shared |= bool(seen & ids)
+        seen |= ids
+    if not shared:
+        return parts
+    variables, sums = {}, {}
+    for part in parts:
+        for variable, gradient in zip(part.variables, part.materialize()):
+            key = id(variable)
+            variables[key] = variable
+            sums[key] = sums[key] + gradient if key in sums else gradient
+    return [Stored(list(variables.values()), list(sums.values()))]

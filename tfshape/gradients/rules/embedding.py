@@ -1,0 +1,90 @@
+"""Embedding."""
+
+import keras
+import tensorflow as tf
+
+from tfshape.gradients import parts
+from tfshape.gradients.rules import base
+
+# up to this many tokens an example all pairs of them are compared, above it they are sorted
+_PAIRS = 64
+
+
+class Rule(base.Rule):
+    """Embedding of integer ids [B, ...]."""
+
+    @staticmethod
+    def matches(layer):
+        return isinstance(layer, keras.layers.Embedding) and not base.overrides(layer, [keras.layers.Embedding])
+
+    @staticmethod
+    def known(layer):
+        return [layer.embeddings]
+
+    def run(self, record, call, args, kwargs):
+        inputs, args, kwargs = base.first(args, kwargs)
+        if not tf.is_tensor(inputs) or inputs.shape.rank is None:
+            raise record.retry(self.layer)
+        outputs, z = base.preactivation(record, self.layer, call, inputs, args, kwargs)
+        self.calls.append(base.Call(inputs, [z]))
+        return outputs
+
+    def parts(self):
+        size, width = self.layer.embeddings.shape
+        ids, gradients = [], []
+        for call in self.calls:
+            e = base.wide(call.gradients[0])
+            count = tf.shape(e)[0]
+            static = call.inputs.shape[1:].num_elements()
+            steps = -1 if static is None else static
+            index = call.inputs if call.inputs.dtype == tf.int64 else tf.cast(call.inputs, tf.int32)
+            ids.append(tf.math.floormod(tf.reshape(index, [count, steps]), size))  # Keras 3 lets -1 be the last
+            gradients.append(tf.reshape(e, [count, steps, width]))
+        return [Lookup(self.layer.embeddings, tf.concat(ids, 1), tf.concat(gradients, 1))]
+
+
+class Lookup:
+    """Rows looked up: G_i has e_it added to row ids_it; ids [B, T], e [B, T, D]."""
+
+    def __init__(self, variable, ids, e):
+        self.variables, self._ids, self._e = [variable], ids, e
+
+    def squares(self):
+        time = self._ids.shape[1]
+        if time == 1:
+            return parts.square_sum(self._e)
+        if time is not None and time <= _PAIRS:
+            same = tf.cast(self._ids[:, :, None] == self._ids[:, None, :], self._e.dtype)
+            return tf.reduce_sum(same * tf.matmul(self._e, self._e, transpose_b=True), [1, 2])
+        return parts.square_sum(self._rows())
+
+    def _rows(self):
+        """[B, T, D]: the entries of equal ids of an example added up, the places left over zero."""
+        count, time = tf.shape(self._ids)[0], tf.shape(self._ids)[1]
+        order = tf.argsort(self._ids, 1)
+        ids, e = tf.gather(self._ids, order, batch_dims=1), tf.gather(self._e, order, batch_dims=1)
+        new = tf.pad(tf.cast(ids[:, 1:] != ids[:, :-1], tf.int32), [[0, 0], [1, 0]])
+        place = tf.cumsum(new, 1) + tf.range(count)[:, None] * time
+        return tf.reshape(tf.math.unsorted_segment_sum(e, place, count * time), tf.shape(e))
+
+    def dot(self, directions):
+        found = tf.gather(tf.cast(directions[0], self._e.dtype), self._ids)
+        return tf.reduce_sum(found * self._e, [1, 2])
+
+    def gram(self):
+        # one example at a time as a direction: the table for one, not for all
+        def row(pair):
+            ids, e = pair
+            return self.dot([tf.math.unsorted_segment_sum(e, ids, self.variables[0].shape[0])])
+
+        return tf.map_fn(row, (self._ids, self._e), fn_output_signature=self._e.dtype)
+
+    def weighted_sum(self, weights, keep):
+        e = parts.zero_rows(self._e, keep)
+        return [tf.math.unsorted_segment_sum(e * parts.rows(weights, e), self._ids, self.variables[0].shape[0])]
+
+    def materialize(self):
+        size, width = self.variables[0].shape
+        count = tf.shape(self._ids)[0]
+        place = tf.cast(self._ids, tf.int32) + tf.range(count)[:, None] * size
+        return [tf.reshape(tf.math.unsorted_segment_sum(self._e, place, count * size), [count, size, width])]
