@@ -59,6 +59,21 @@ def test_features_follow_the_weights_of_the_model(rng):
     np.testing.assert_allclose(np.asarray(features(x)), 4 * before, rtol=1e-5)
 
 
+def test_features_of_a_wrapped_model(rng):
+    class Wrapper(keras.Model):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def call(self, x, training=None):
+            return self.inner(x, training=training)
+
+    model = ts.models.build("mlp", (6,), 3)
+    x = rng.random((4, 6), np.float32)
+    expected = np.asarray(ts.models.features(model)(x))
+    np.testing.assert_array_equal(np.asarray(ts.models.features(Wrapper(Wrapper(model)))(x)), expected)
+
+
 def test_features_need_the_layer():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="only")])
     with pytest.raises(ValueError, match=r"'features'.*\['only'\]"):

@@ -90,7 +90,7 @@ def read(folder):
             else:
                 flat = [examples[name].reshape(len(examples[label]), -1).astype(np.float64) for name in inputs]
                 arrays[f"x_{part}"] = np.concatenate(flat, axis=1)
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except (LookupError, OSError, ValueError, tf.errors.OpError) as error:
         raise ValueError(f"tfds data in {folder} cannot be used: {_line(error)}") from error
     return arrays, getattr(builder.info.features[label], "num_classes", None)
 

@@ -66,7 +66,8 @@ def features(model):
     """The part of a model up to its penultimate layer.
 
     Args:
-      model: a functional or sequential `keras.Model` with a layer named "features", as `build` makes them.
+      model: a functional or sequential `keras.Model` with a layer named "features", as `build` makes them, or a model
+        that wraps one such model and nothing else, as `ts.shape` does.
 
     Returns:
       A `keras.Model` that shares the weights of `model`, from [B, *input_shape] to what enters the last layer,
@@ -77,6 +78,8 @@ def features(model):
     """
     import keras
 
+    while len(model.layers) == 1 and isinstance(model.layers[0], keras.Model):
+        model = model.layers[0]
     if not any(layer.name == FEATURES for layer in model.layers):
         raise ValueError(f"model must have a layer named {FEATURES!r}, got {[layer.name for layer in model.layers]}")
     return keras.Model(model.input, model.get_layer(FEATURES).output)
