@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfshape.poison.elements import map_rows
+from tfshape.poison.elements import in_order, map_rows, plain
 from tfshape.poison.place import cardinality, check_size, keep_order, shard_size
 from tfshape.poison.poisons import Poisons
 from tfshape.poison.transform import Transform
@@ -34,7 +34,9 @@ class _Insert(Transform):
     def apply_at(self, dataset, whole, place):
         layout = self.layout(whole)
         x, y = _tables(layout, self._poisons)
-        if cardinality(dataset) == tf.data.INFINITE_CARDINALITY or any(step[0] == "repeat" for step in place.steps):
+        size = cardinality(dataset)
+        endless = isinstance(size, int) and size == tf.data.INFINITE_CARDINALITY
+        if endless or any(step[0] == "repeat" for step in place.steps):
             raise ValueError("insert: nothing can follow a dataset that repeats; apply it before .repeat")
         others = layout.others()
         if others and layout.is_dict:
@@ -52,7 +54,7 @@ class _Insert(Transform):
             return layout.rebuild(elements, x, y, tf.fill(tf.shape(x)[:1], poisoned), self.mark)
 
         numbers = _numbers(len(self._poisons), cardinality(whole), place)
-        tail = numbers.map(lambda number: craft(number[None]), self.num_parallel_calls, deterministic=True).unbatch()
+        tail = in_order(numbers, plain(lambda number: craft(number[None])), self.num_parallel_calls).unbatch()
         if self.mark and layout.mark_at is None:
             dataset = map_rows(dataset, lambda _, elements: as_marked(elements, False), self.num_parallel_calls)
         return keep_order(dataset).concatenate(tail)

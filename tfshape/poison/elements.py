@@ -6,6 +6,7 @@ from tfshape.poison.place import cardinality
 
 MARK = "is_poison"
 CHUNK_BYTES, CHUNK_ROWS = 1 << 20, 128
+plain = tf.autograph.experimental.do_not_convert  # nothing here needs AutoGraph, which takes its time
 
 
 class Layout:
@@ -135,19 +136,22 @@ def map_rows(dataset, visit, num_parallel_calls, keep=None):
         def dense(function):  # what is ragged or sparse is no business of ours and passes as it is
             return lambda part: function(part) if isinstance(part, tf.Tensor) else part
 
+        @plain
         def visit_one(number, element):
             rows = visit(number[None], tf.nest.map_structure(dense(lambda part: part[None]), element))
             return tf.nest.map_structure(dense(lambda part: part[0]), rows)
 
         if keep is not None:
 
+            @plain
             def keep_one(*parts):
                 element = parts if isinstance(spec, tuple) else parts[0]
                 return keep(tf.nest.map_structure(dense(lambda part: part[None]), element))[0]
 
             dataset = dataset.filter(keep_one)
-        return dataset.enumerate().map(visit_one, num_parallel_calls, deterministic=True)
+        return in_order(dataset.enumerate(), visit_one, num_parallel_calls)
 
+    @plain
     def visit_chunk(chunk, elements):
         first = tf.nest.flatten(elements)[0]
         numbers = chunk * rows + tf.range(tf.shape(first, tf.int64)[0], dtype=tf.int64)
@@ -156,7 +160,12 @@ def map_rows(dataset, visit, num_parallel_calls, keep=None):
             numbers, elements = tf.nest.map_structure(lambda part: tf.boolean_mask(part, kept), (numbers, elements))
         return visit(numbers, elements)
 
-    result = dataset.batch(rows).enumerate().map(visit_chunk, num_parallel_calls, deterministic=True).unbatch()
+    result = in_order(dataset.batch(rows).enumerate(), visit_chunk, num_parallel_calls).unbatch()
     if keep is not None or size == tf.data.UNKNOWN_CARDINALITY:
         return result
     return result.apply(tf.data.experimental.assert_cardinality(size))
+
+
+def in_order(dataset, function, num_parallel_calls):
+    """`dataset.map`, in order even if the dataset's options allow otherwise."""
+    return dataset.map(function, num_parallel_calls, deterministic=None if num_parallel_calls is None else True)

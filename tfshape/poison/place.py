@@ -53,6 +53,8 @@ def check_size(who, dataset, expected):
 def keep_order(dataset):
     """Under tf.distribute, shards elements after they are numbered: sharding files would number each worker's anew."""
     policies = tf.data.experimental.AutoShardPolicy
+    if not tf.executing_eagerly():  # options cannot be read there
+        return dataset
     if dataset.options().experimental_distribute.auto_shard_policy != policies.AUTO:
         return dataset
     options = tf.data.Options()
