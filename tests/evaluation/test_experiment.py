@@ -33,7 +33,7 @@ from tfshape.evaluation import run, victims
         ("scenario", "scratchy"),
         ("engine", "warp"),
         ("num_microbatches", 0),
-        ("num_microbatches", 3),
+        ("num_microbatches", 2),
     ],
 )
 def test_bad_values_are_named(name, value):
@@ -62,6 +62,11 @@ def test_bad_values_that_rooms_check_are_named_before_anything_is_written(name, 
     with pytest.raises(ValueError, match=name.replace("_", ".")):
         ts.evaluate(ts.Experiment(**{"attack": "gradient_matching", "model": "lr", name: value}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_microbatches_divide_the_batch():
+    with pytest.raises(ValueError, match=r"^num_microbatches=3: allowed is a divisor of batch_size=128"):
+        ts.Experiment(num_microbatches=3, batch_size=128, engine="tensorflow_privacy")
 
 
 def test_budget_becomes_a_count():

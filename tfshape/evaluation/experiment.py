@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import numbers
 
-ENGINES = ("tensorflow_privacy",)
+ENGINES = ("fast", "tensorflow_privacy")
 SCENARIOS = ("scratch", "finetune")
 
 
@@ -26,7 +26,7 @@ class Experiment:
         trials: independent repetitions, >= 1, each with a target, poison and victims of its own.
         clip: l2 bound of an example's gradient, > 0; noise: noise multiplier, >= 0. Together DP-SGD.
         shaping: another defense in words, `"clip(1.0)|noise(0.1)"`; overrides clip and noise. "none" for no defense.
-        engine: who computes the defended update, one of `ENGINES`.
+        engine: who computes the defended update: "fast", `ts.shape`; "tensorflow_privacy", its DP-Keras optimizers.
         num_microbatches: only for engine tensorflow_privacy: groups whose mean gradients are clipped; None for every
             example by itself.
         optimizer, learning_rate, batch_size, epochs: how victims train, see `ts.models.Recipe`.
@@ -42,7 +42,7 @@ class Experiment:
     dataset: str = "fashion_mnist_mini"
     data_dir: str | None = None
     classes: tuple | None = None
-    model: str = "cnn"
+    model: str = "mlp"
     scenario: str = "scratch"
     num_poisons: int | None = None
     budget: float = 0.05
@@ -78,6 +78,8 @@ class Experiment:
         require("scenario", self.scenario, self.scenario in SCENARIOS, ", ".join(SCENARIOS))
         require("engine", self.engine, self.engine in ENGINES, ", ".join(ENGINES))
         divides = self.num_microbatches is None or self.batch_size % self.num_microbatches == 0
+        theirs = self.num_microbatches is None or self.engine == "tensorflow_privacy"
+        require("num_microbatches", self.num_microbatches, theirs, "None unless engine is tensorflow_privacy")
         require("num_microbatches", self.num_microbatches, divides, f"a divisor of batch_size={self.batch_size}")
 
     def count(self, num_examples):

@@ -149,6 +149,7 @@ def train_and_measure(setting, name, shaper, data, poisons):
     }
     if len(poisons.target_y):
         predicted = int(models.predict(model, poisons.target_x)[0].argmax())
+        row["target_index"] = poisons.config["target_index"][0]
         row["true_label"], row["intended_label"] = int(poisons.target_y[0]), int(poisons.intended_y[0])
         row["predicted_label"] = predicted
         row["success"] = predicted == row["intended_label"]
@@ -156,7 +157,7 @@ def train_and_measure(setting, name, shaper, data, poisons):
 
 
 def _shaped(model, experiment, shaper, seed):
-    if shaper is None:
-        return model
+    if shaper is None or experiment.engine == "fast":
+        return shaping.shape(model, shaper, seed=seed)
     options = {"num_microbatches": experiment.num_microbatches, "batch_size": experiment.batch_size}
     return shaping.tensorflow_privacy.shape(model, shaper, **options)
