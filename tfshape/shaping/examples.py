@@ -8,20 +8,21 @@ import tensorflow as tf
 class Examples:
     """What a shaper may ask about a batch of B examples; all answers are about the gradients weighted so far.
 
-    gradients: the engine's per-example gradients. valid [B] (bool): rows that count; padding and examples with a
-    non-finite loss or gradient do not, and have norm, dot, inner products and weight zero. weights [B], or [L, B]
-    with a row for each layer.
+    gradients: the engine's per-example gradients. norms [B]: theirs. valid [B] (bool): rows that count; padding and
+    examples with a non-finite loss or gradient do not, and have norm, dot, inner products and weight zero.
+    weights [B], or [L, B] with a row for each layer.
     """
 
-    def __init__(self, gradients, valid, weights=None):
+    def __init__(self, gradients, norms, valid, weights=None):
         self.gradients = gradients
         self.valid = valid
-        self.mask = tf.cast(valid, gradients.losses.dtype)
+        self.mask = tf.cast(valid, norms.dtype)
         self.weights = self.mask if weights is None else weights
+        self._plain_norms = self._clean(norms)
 
     def scaled(self, factor):
         """These examples with their weights multiplied by `factor` ([B] or [L, B])."""
-        return Examples(self.gradients, self.valid, self.weights * factor)
+        return Examples(self.gradients, self._plain_norms, self.valid, self.weights * factor)
 
     @property
     def count(self):
@@ -38,7 +39,7 @@ class Examples:
         """[B]"""
         if self.weights.shape.rank == 2:
             return tf.sqrt(tf.reduce_sum(tf.square(self.layer_norms), axis=0))
-        return self._clean(self.gradients.norms) * self.weights
+        return self._plain_norms * self.weights
 
     def dot(self, direction):
         """[B], with a list shaped like the variables."""
@@ -46,14 +47,13 @@ class Examples:
 
     def gram(self):
         """[B, B]"""
-        pairs = self.valid[:, None] & self.valid[None, :]
         gram = self.gradients.gram()
-        gram = tf.where(pairs, gram, tf.zeros_like(gram))
-        return gram * self.weights[:, None] * self.weights[None, :]
+        pairs = self.valid[:, None] & self.valid[None, :]
+        return tf.where(pairs, gram, tf.zeros_like(gram)) * self.weights[:, None] * self.weights[None, :]
 
-    def weighted_sum(self, factor=None):
-        """The sum of the gradients as weighted so far, times `factor` (scalar or [B]): a list like the variables."""
-        return self.gradients.weighted_sum(self.weights if factor is None else self.weights * factor)
+    def weighted_sum(self, scale=1.0):
+        """The sum of the gradients as weighted so far, times `scale`: a list like the variables."""
+        return self.gradients.weighted_sum(self.weights * tf.cast(scale, self.weights.dtype))
 
     def _clean(self, values):
         return tf.where(self.valid, values, tf.zeros_like(values))

@@ -64,13 +64,17 @@ class ShapedModel(keras.Model):
         ]
         self._noise_key = noise.entropy_key() if seed is None else (seed, 0)
         self._noise_step = portable.add_counter(self, tracked=seed is not None)
-        self._mean_loss = keras.metrics.Mean(name="shaped_loss")
-        self._nonfinite = keras.metrics.Sum(name="nonfinite")
+        self._counts = portable.Hidden([keras.metrics.Mean(name="shaped_loss"), keras.metrics.Sum(name="nonfinite")])
         self.output_names = getattr(model, "output_names", None)
         self.built = model.built
 
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
+
+    @property
+    def metrics(self):
+        """The compiled metrics, and two that are the training's own: its loss, and the count `nonfinite`."""
+        return [*super().metrics, *self._counts.value]
 
     def compile(self, optimizer="rmsprop", loss=None, metrics=None, loss_weights=None, **options):
         """As `keras.Model.compile`. Raises ValueError unless `loss` gives a value an example for every output."""
@@ -93,16 +97,20 @@ class ShapedModel(keras.Model):
         update = self._advance(update, tallies["observed"], rows, replica)
         if penalty is not None:
             replicas = replica.num_replicas_in_sync
-            update = [part + tf.cast(more, part.dtype) / replicas for part, more in zip(update, penalty)]
+            update = [
+                part if more is None else part + tf.cast(more, part.dtype) / replicas
+                for part, more in zip(update, penalty)
+            ]
         portable.apply(self.optimizer, update, self.model.trainable_variables)
 
-        self._nonfinite.update_state(tallies["nonfinite"])
+        mean_loss, nonfinite = self._counts.value
+        nonfinite.update_state(tallies["nonfinite"])
         loss = tf.math.divide_no_nan(tallies["loss"], tallies["count"])
         if self.model.losses:
             loss += tf.cast(tf.add_n(self.model.losses), loss.dtype)
-        self._mean_loss.update_state(loss, sample_weight=tallies["count"])
+        mean_loss.update_state(loss, sample_weight=tallies["count"])
         logs = self._without_own(self.compute_metrics(x, y, y_pred, sample_weight))
-        return {**logs, "loss": self._mean_loss.result(), "nonfinite": self._nonfinite.result()}
+        return {**logs, "loss": mean_loss.result(), "nonfinite": nonfinite.result()}
 
     def test_step(self, data):
         return self._without_own(super().test_step(data))
@@ -111,20 +119,21 @@ class ShapedModel(keras.Model):
         return {key: value for key, value in logs.items() if key not in ("shaped_loss", "nonfinite")}
 
     def _rows(self, x, replica):
-        """B, a scalar float32."""
+        """B, a scalar float64."""
         if self.batch_size is not None:
-            return tf.constant(self.batch_size, tf.float32)
-        rows = tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], tf.float32)
+            return tf.constant(self.batch_size, tf.float64)
+        rows = tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], tf.float64)
         return rows if replica.num_replicas_in_sync == 1 else replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
 
     def _whole(self, x, y, sample_weight, scale):
         """The shaped sum times `scale`, the predictions, the regularisation gradients, and what was counted."""
         found = gradients.per_example(self.model, self._example_loss, x, y, sample_weight=sample_weight, training=True)
-        finite = tf.math.is_finite(found.losses) & tf.math.is_finite(found.norms)
+        norms = found.norms
+        finite = tf.math.is_finite(found.losses) & tf.math.is_finite(norms)
         present = tf.ones_like(finite)
         if sample_weight is not None:
             present = tf.reshape(sample_weight, tf.shape(finite)) != 0
-        examples = Examples(found, finite & present)
+        examples = Examples(found, norms, finite & present)
         observed = []
         for shaper, state in zip(self.shaping.shapers, self._states):
             seen = shaper.observe(examples, state)
@@ -138,8 +147,7 @@ class ShapedModel(keras.Model):
             "nonfinite": tf.reduce_sum(tf.cast(present & ~finite, tf.float32)),
             "observed": tf.stack(observed),
         }
-        update = examples.weighted_sum(tf.cast(scale, examples.mask.dtype))
-        return update, found.y_pred, found.regularization(), tallies
+        return examples.weighted_sum(scale), found.y_pred, found.regularization(), tallies
 
     def _by_microbatches(self, x, y, sample_weight, scale):
         """The same as `_whole`, but never more than `microbatch` rows at a time."""
@@ -147,7 +155,10 @@ class ShapedModel(keras.Model):
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
 
         def part(start):
-            return [tf.nest.map_structure(lambda t: t[start : start + size], item) for item in (x, y, sample_weight)]
+            def rows_of(tensor):
+                return None if tensor is None else tensor[start : start + size]
+
+            return [tf.nest.map_structure(rows_of, item) for item in (x, y, sample_weight)]
 
         # The first part stands before the loop, and shows the structure of what the loop gathers.
         update, y_pred, penalty, tallies = self._whole(*part(0), scale)
@@ -176,19 +187,20 @@ class ShapedModel(keras.Model):
         stddev = shapers[-1].noise_for(None if self.shaping.sensitivity is None else bound)
         stateful = any(states)
         if stateful or not isinstance(stddev, float) or stddev > 0:
-            stream = portable.read(self._noise_step) * replicas + tf.cast(replica.replica_id_in_sync_group, tf.int64)
-            self._noise_step.assign_add(1)
-            stddev = tf.cast(stddev, tf.float32) / (rows * math.sqrt(replicas))
+            step = portable.reveal(self._noise_step)
+            stream = tf.convert_to_tensor(step) * replicas + tf.cast(replica.replica_id_in_sync_group, tf.int64)
+            step.assign_add(1)
+            stddev = tf.cast(stddev, tf.float64) / (rows * math.sqrt(replicas))
             drawn, extra = noise.like(update, stddev, self._noise_key, stream, len(shapers) if stateful else 0)
             update = [part + more for part, more in zip(update, drawn)]
         if stateful:
             released = update
             if replicas > 1:
                 add = tf.distribute.ReduceOp.SUM
-                released, observed, extra = replica.all_reduce(add, [update, observed, extra])
+                released, observed, extra = replica.all_reduce(add, [update, observed, extra / math.sqrt(replicas)])
             for index, (shaper, state) in enumerate(zip(shapers, states)):
                 if state:
-                    shaper.advance(state, released, observed[index], rows, extra[index] / math.sqrt(replicas))
+                    shaper.advance(state, released, observed[index], tf.cast(rows, tf.float32), extra[index])
         return update
 
     def get_config(self):

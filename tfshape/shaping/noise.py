@@ -48,4 +48,4 @@ def like(tensors, stddev, key, stream, extra=0):
         tf.reshape(tf.cast(part * tf.cast(stddev, dtype), tensor.dtype), tensor.shape)
         for part, tensor in zip(parts, tensors)
     ]
-    return noise, more
+    return noise, tf.cast(more, tf.float32)

@@ -37,22 +37,19 @@ def add_counter(model, tracked):
             name="noise_step", shape=(), dtype="int64", initializer="zeros", trainable=False, aggregation=_once()
         )
     once = tf.VariableAggregation.ONLY_FIRST_REPLICA
-    return _Hidden(tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=once))
+    return Hidden(tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=once))
 
 
-class _Hidden:
-    """Hides a variable from Keras, which looks for variables among a model's attributes."""
+class Hidden:
+    """Hides a variable or metric from Keras, which else adds the variables of every attribute to a model's weights."""
 
-    def __init__(self, variable):
-        self.variable = variable
-
-    def assign_add(self, value):
-        self.variable.assign_add(value)
+    def __init__(self, value):
+        self.value = value
 
 
-def read(variable):
-    """The tensor that a variable or counter holds."""
-    return tf.convert_to_tensor(variable.variable if isinstance(variable, _Hidden) else variable)
+def reveal(value):
+    """What is hidden, or the value itself."""
+    return value.value if isinstance(value, Hidden) else value
 
 
 def compile_options(options):

@@ -1,0 +1,92 @@
+"""What the tests of shaping share: small models, gradients one example at a time, and the update of one step."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+KERAS3 = int(keras.__version__.split(".")[0]) >= 3
+
+
+class Capture(keras.optimizers.SGD):
+    """Notes the update it is given, and leaves the weights alone."""
+
+    def __init__(self, variables):
+        super().__init__(0.0)
+        self.captured = [tf.Variable(tf.zeros(v.shape, v.dtype)) for v in variables]
+
+    def apply_gradients(self, grads_and_vars, **kwargs):
+        for (gradient, _), captured in zip(grads_and_vars, self.captured):
+            captured.assign(gradient)
+
+
+class AfterBatch(keras.callbacks.Callback):
+    """Calls a function after every training step."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.function()
+
+
+def dense_model(seed=0, inputs=4, outputs=3, **options):
+    layers = keras.layers
+    init = [keras.initializers.GlorotUniform(seed=seed + i) for i in range(2)]
+    return keras.Sequential(
+        [
+            keras.Input([inputs]),
+            layers.Dense(5, activation="tanh", kernel_initializer=init[0], **options),
+            layers.Dense(outputs, kernel_initializer=init[1], **options),
+        ]
+    )
+
+
+def conv_model(seed=0):
+    layers = keras.layers
+    init = [keras.initializers.GlorotUniform(seed=seed + i) for i in range(3)]
+    return keras.Sequential(
+        [
+            keras.Input([6, 6, 2]),
+            layers.Conv2D(4, 3, activation="relu", kernel_initializer=init[0]),
+            layers.Conv2D(4, 3, strides=2, padding="same", kernel_initializer=init[1]),
+            layers.Flatten(),
+            layers.Dense(3, kernel_initializer=init[2]),
+        ]
+    )
+
+
+def batch(rng, rows, shape=(4,), classes=3, dtype="float32"):
+    return rng.normal(size=[rows, *shape]).astype(dtype) * 2, rng.integers(0, classes, rows)
+
+
+def flat(tensors):
+    return np.concatenate([np.reshape(np.asarray(tensor), [-1]) for tensor in tensors])
+
+
+def example_gradients(model, x, y, weights=None, loss=None):
+    """[B, P]: the gradient of each example, by one backward pass each."""
+    loss = loss or (lambda t, p: keras.losses.sparse_categorical_crossentropy(t, p, from_logits=True))
+    rows = []
+    for i in range(len(x)):
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(loss(y[i : i + 1], model(x[i : i + 1], training=True)))
+            value *= 1.0 if weights is None else weights[i]
+        variables = [v.value if KERAS3 else v for v in model.trainable_variables]
+        rows.append(flat(tape.gradient(value, variables)))
+    return np.stack(rows)
+
+
+def clipped(gradients, clip):
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    return gradients * np.minimum(1, clip / np.maximum(norms, 1e-300))
+
+
+def update(shaped, x, y, sample_weight=None, loss=CROSS_ENTROPY, compile_options=None, **fit):
+    """The update of one step over the whole of x, y, as a flat vector."""
+    optimizer = Capture(shaped.model.trainable_variables)
+    shaped.compile(optimizer, loss=loss, **(compile_options or {}))
+    rows = len(tf.nest.flatten(x)[0])
+    shaped.fit(x, y, sample_weight=sample_weight, batch_size=rows, shuffle=False, verbose=0, **fit)
+    return flat(optimizer.captured)

@@ -1,0 +1,51 @@
+"""Two replicas make the update of one, and their noise has the variance of one."""
+
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+
+@pytest.fixture(scope="module")
+def found():
+    here = pathlib.Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    run = subprocess.run(
+        [sys.executable, str(here / "replicas.py")], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", ["clip", "uneven", "adaptive", "momentum"])
+def test_the_update_is_that_of_one_replica(found, name):
+    one, two = found["1"][name], found["2"][name]
+    np.testing.assert_allclose(two["changes"], one["changes"], rtol=1e-4, atol=1e-6)
+    for a, b in zip(one["state"], two["state"]):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-7)
+    for key in ("loss", "accuracy", "nonfinite"):
+        # Keras 3 averages the replicas' metrics however few rows one of them had.
+        np.testing.assert_allclose(two["logs"][key], one["logs"][key], rtol=0.05 if name == "uneven" else 1e-4)
+
+
+@pytest.mark.parametrize("replicas", ["1", "2"])
+def test_the_total_noise_has_the_variance_of_one(found, replicas):
+    z = np.array(found[replicas]["noise"]["changes"]) * 8 / (0.5 * 2.0)
+    assert abs(z.mean()) < 5 / math.sqrt(z.size)
+    low, high = stats.chi2.ppf([1e-6, 1 - 1e-6], z.size)
+    assert low < (z**2).sum() < high
+    assert stats.kstest(z.ravel(), "norm").pvalue > 1e-4
+    assert abs((z[1:] * z[:-1]).mean()) < 5 / math.sqrt(z[1:].size)
+
+
+def test_replicas_draw_noise_of_their_own(found):
+    """Were it the same on both, the sum of two halves would have twice the variance; were it shared, it would repeat."""
+    one, two = (np.array(found[replicas]["noise"]["changes"]).ravel() for replicas in ("1", "2"))
+    assert abs(np.corrcoef(one, two)[0, 1]) < 5 / math.sqrt(len(one))
