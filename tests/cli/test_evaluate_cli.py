@@ -109,7 +109,7 @@ def test_interrupt_keeps_finished_trials_and_the_same_command_goes_on(tmp_path):
 def test_help_names_the_flags_and_flagfiles_work(tmp_path):
     short, full = run(tmp_path, "--help"), run(tmp_path, "--helpfull")
     assert short.returncode == full.returncode == 0
-    for words in ("--attack", "--noise", "bin/evaluate --attack=gradient_matching", "--[no]controls", "--quiet"):
+    for words in ("--attack", "--noise", "bin/evaluate --attack=gradient_matching", "--[no]controls", "--[no]quiet"):
         assert words in short.stdout and words in full.stdout
     assert "--flagfile" in full.stdout and "--verbosity" in full.stdout and "--verbosity" not in short.stdout
     configs = sorted((ROOT / "configs").rglob("*.flags"))
