@@ -1,0 +1,122 @@
+"""Measures what shaping costs: step time and peak memory beside plain SGD and beside other libraries' DP-SGD.
+
+  bin/benchmark
+  bin/benchmark --models=mlp,cnn --batch_sizes=256 --peers=
+  bin/benchmark --opacus_python=/path/to/opacus/bin/python --jax_python=/path/to/jax/bin/python
+  bin/benchmark --models=mlp --batch_sizes=64,128,256,512,1024,2048,4096 --peers=
+  bin/benchmark --models=mlp:256,mlp:512,mlp:1024,mlp:2048 --batch_sizes=256 --peers=
+  bin/benchmark --suite=poison
+
+Every variant of a model at a batch size trains in a process of its own, and they take turns, a block of steps at a
+time. Prints one table: medians with quartiles, in milliseconds and as ratios to plain SGD of the same framework in
+the same round. Writes --output_dir: benchmark.csv (as it goes), config.json, and benchmark.png. --suite=poison times
+the poison transforms against an identity map, and writes benchmark.csv and config.json.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+
+from absl import flags
+
+from tfshape.benchmarks import shaping
+from tfshape.cli import common
+
+FLAGS = flags.FLAGS
+SUITES = ("shaping", "poison")
+DEFAULT = shaping.Settings
+
+flags.DEFINE_enum("suite", "shaping", SUITES, "what is measured")
+flags.DEFINE_list("models", list(DEFAULT.models), "of lr, mlp, mlp:WIDTH, cnn, resnet20, text")
+flags.DEFINE_list("batch_sizes", list(map(str, DEFAULT.batch_sizes)), "examples a step")
+flags.DEFINE_list(
+    "peers", None, f"compare only with these, of {', '.join(shaping.PEERS)}; empty: none; default: all at hand"
+)
+flags.DEFINE_string("opacus_python", None, "an interpreter that has torch and opacus")
+flags.DEFINE_string("jax_python", None, "an interpreter that has jax, flax, optax and jax-privacy")
+flags.DEFINE_integer("blocks", DEFAULT.blocks, "timed blocks a variant, >= 2; rounds of --suite=poison")
+flags.DEFINE_float("block_seconds", DEFAULT.block_seconds, "about how long a block is")
+flags.DEFINE_float("timeout", DEFAULT.timeout, "seconds after which first steps, or a block, are given up")
+flags.DEFINE_float("memory_limit_gb", None, "GB a process may hold before it is ended; default: half the machine's")
+flags.DEFINE_string("output_dir", None, "where results go; default results/<time>-benchmark-<suite>")
+
+
+def main():
+    """Runs the suite, prints its table and writes its files."""
+    settings = _settings()
+    peers = _peers(settings)
+    default = os.path.join("results", f"{datetime.datetime.now():%Y%m%d-%H%M%S}-benchmark-{FLAGS.suite}")
+    output_dir = FLAGS.output_dir or default
+    common.check_writable("output_dir", output_dir)
+    folder = pathlib.Path(output_dir)
+    if (folder / "benchmark.csv").exists():
+        raise ValueError(f"output_dir={output_dir!r}: holds another benchmark; allowed is a new directory")
+
+    from tfshape.evaluation.results import write_atomically
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "config.json", json.dumps(_config(settings, peers), indent=2) + "\n")
+
+    def save(rows):
+        import pandas as pd
+
+        write_atomically(folder / "benchmark.csv", pd.DataFrame(rows).to_csv(index=False))
+
+    if FLAGS.suite == "poison":
+        from tfshape.cli import benchmark_poison
+
+        save(benchmark_poison.suite(repeats=settings.blocks))
+    else:
+        from tfshape.benchmarks import report
+
+        with common.progress() as progress:
+            rows = shaping.measure(settings, progress, save)
+        print(report.table(rows))
+        report.draw(rows, folder / "benchmark.png")
+    if not FLAGS.quiet:
+        print(f"\nwritten to {output_dir}")
+
+
+def _settings():
+    values = {name: FLAGS[name].value for name in DEFAULT.__dataclass_fields__}
+    if not all(item.strip().isdecimal() for item in values["batch_sizes"]):
+        raise ValueError(f"batch_sizes={','.join(values['batch_sizes'])}: allowed are whole numbers, such as 64,256")
+    values["batch_sizes"] = [int(item) for item in values["batch_sizes"]]
+    if FLAGS.suite == "poison":
+        for name in set(values) - {"blocks"}:
+            if FLAGS[name].present:
+                raise ValueError(f"{name}={FLAGS[name].value!r}: is a flag of --suite=shaping")
+    return DEFAULT(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _peers(settings):
+    """peer -> package -> version, of the peers that run in interpreters of their own; checks that they are at hand."""
+    if FLAGS.suite != "shaping":
+        return {}
+    flag = {"opacus": "opacus_python", "jax_privacy": "jax_python"}
+    found = settings.interpreters()
+    return {
+        peer: shaping.versions(flag[peer], found[peer], packages)
+        for peer, packages in shaping.NEEDS.items()
+        if peer in found
+    }
+
+
+def _config(settings, peers):
+    from tfshape.evaluation.run import provenance
+
+    return {
+        "schema": shaping.SCHEMA,
+        "suite": FLAGS.suite,
+        "settings": dataclasses.asdict(settings),
+        "cpus": len(os.sched_getaffinity(0)),
+        "peers": peers,
+        **provenance(),
+    }
+
+
+def run():
+    """Entry point of `bin/benchmark` and `tfshape-benchmark`."""
+    common.run(main)
