@@ -1,4 +1,4 @@
-"""What an attack is given, how its target is chosen, and the control that has the attacker's budget but not the attack."""
+"""What an attack is given, how its target is chosen, and the control: the attacker's budget without the attack."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Problem:
       seed: int >= 0; the same problem and seed give the same poison.
       eps: l-inf bound of a perturbation, in (0, 1], of inputs in [0, 1]; label attacks do not read it.
       targets: `Target`s, for targeted attacks: one or more, all with one intended label.
+      surrogate_seed: int >= 0, of the attacker's own clean models; problems that share it share them.
       initial_model: the clean `keras.Model` that the victim goes on from, when the attacker knows it (scenario
         finetune, white_box); None: the victim starts from random weights.
 
@@ -51,6 +52,7 @@ class Problem:
     seed: int
     eps: float = 32 / 255
     targets: tuple = ()
+    surrogate_seed: int = 0
     initial_model: object = None
 
     def __post_init__(self):
@@ -59,6 +61,7 @@ class Problem:
             raise ValueError(f"model must be one of {', '.join(models.names())}, got {self.model!r}")
         require_integer("num_poisons", self.num_poisons, 1, size)
         require_integer("seed", self.seed, 0)
+        require_integer("surrogate_seed", self.surrogate_seed, 0)
         if not isinstance(self.eps, numbers.Real) or not 0 < self.eps <= 1:
             raise ValueError(f"eps must be a number above 0 and at most 1, got {self.eps!r}")
         object.__setattr__(self, "targets", tuple(self.targets))
@@ -172,6 +175,11 @@ def make_poisons(problem, attack, x, base, y=None):
         target_y=[target.true_label for target in problem.targets],
         intended_y=[target.intended_label for target in problem.targets],
         attack=attack.name,
-        config={"eps": float(problem.eps), "model": problem.model, **dataclasses.asdict(attack)},
+        config={
+            "eps": float(problem.eps),
+            "model": problem.model,
+            "target_index": [int(target.index) for target in problem.targets],
+            **dataclasses.asdict(attack),
+        },
         seed=int(problem.seed),
     )

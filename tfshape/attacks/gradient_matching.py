@@ -5,13 +5,13 @@ the target's adversarial loss points; a victim that trains on the one takes a st
 """
 
 import dataclasses
+import functools
 import numbers
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import gradients, models
+from tfshape import models
 from tfshape.attacks import base, surrogates
 
 _RETRAINED = 0x7E  # sets the seeds of retrained surrogates apart from those of clean ones
@@ -34,7 +34,6 @@ class GradientMatching:
       augment: bool, matches gradients of randomly shifted and mirrored poison, by up to 1/16 of the side; images only.
       base_rule: "gradient_norm", the examples with the largest gradients on the clean surrogates (Geiping et al.,
         appendix), or "random".
-      surrogate_seed: int >= 0, of the clean surrogates, which are shared by all targets of one experiment.
 
     Raises:
       ValueError: a value outside these.
@@ -50,7 +49,6 @@ class GradientMatching:
     retrain_ensemble: int = 2
     augment: bool = False
     base_rule: str = "gradient_norm"
-    surrogate_seed: int = 0
 
     name = "gradient_matching"
     kind = "targeted"
@@ -58,8 +56,7 @@ class GradientMatching:
     def __post_init__(self):
         for field in ("steps", "restarts", "ensemble", "checkpoints", "surrogates_per_step", "retrain_ensemble"):
             base.require_integer(field, getattr(self, field), 1)
-        for field in ("retrain", "surrogate_seed"):
-            base.require_integer(field, getattr(self, field), 0)
+        base.require_integer("retrain", self.retrain, 0)
         if not isinstance(self.step_size, numbers.Real) or not 0 < self.step_size <= 2:
             raise ValueError(f"step_size must be a number above 0 and at most 2, got {self.step_size!r}")
         if not isinstance(self.augment, bool):
@@ -86,13 +83,22 @@ class GradientMatching:
             raise ValueError(f"targets must be one or more with one intended label, got {problem.targets!r}")
         if self.augment and len(problem.dataset.input_shape) != 3:
             raise ValueError(f"augment must be False unless inputs are images, got {problem.dataset.input_shape}")
-        pool = surrogates.clean(problem, self.surrogate_seed, self.ensemble, self.checkpoints)
+        pool = self._pool(problem)
         rng = np.random.default_rng([problem.seed, 3])
         bases = self._choose_bases(problem, intended.pop(), pool, rng)
         search = _Search(self, problem, bases)
-        results = [search.run(pool, restart, rng) for restart in range(self.restarts)]
+        results = [search.run(pool.weights, restart, rng) for restart in range(self.restarts)]
         _, x = min(results, key=lambda result: result[0])
         return base.make_poisons(problem, self, x, bases)
+
+    def surrogate(self, problem):
+        """One of the attacker's clean models, a `keras.Model`, for `choose_target`; `problem` needs no targets yet."""
+        model = surrogates.new_model(problem)
+        model.set_weights(self._pool(problem).finished[0])
+        return model
+
+    def _pool(self, problem):
+        return surrogates.pool(problem, problem.surrogate_seed, self.ensemble, self.checkpoints)
 
     def _choose_bases(self, problem, intended, pool, rng):
         train, count = problem.dataset.train, problem.num_poisons
@@ -104,21 +110,8 @@ class GradientMatching:
             )
         if self.base_rule == "random":
             return np.sort(rng.choice(candidates, count, replace=False))
-        x, y = train.x[candidates], train.y[candidates]
-        norms = np.zeros(len(candidates))
-        model = _new_model(problem)
-        for weights in pool[self.checkpoints - 1 :: self.checkpoints]:
-            model.set_weights(weights)
-            norms += gradient_norms(model, x, y)
+        norms = pool.gradient_norms(intended)
         return np.sort(candidates[np.argsort(-norms, kind="stable")[:count]])
-
-
-def gradient_norms(model, x, y, batch_size=64):
-    """The l2 norm of the cross-entropy gradient of each example, float64 [N]."""
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    norms = tf.function(lambda x, y: gradients.per_example(model, loss, x, y, training=False).norms)
-    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
-    return np.concatenate([norms(*batch).numpy() for batch in batches]).astype(np.float64)
 
 
 def loss_gradient(model, x, y):
@@ -158,42 +151,37 @@ def bounds(x, eps):
     return low, high
 
 
-def _new_model(problem):
-    return models.build(problem.model, problem.dataset.input_shape, problem.dataset.num_classes)
-
-
 class _Search:
-    """The optimisation of one problem's poison: one graph that all restarts and retrainings use."""
+    """The optimisation of one problem's poison."""
 
     def __init__(self, options, problem, bases):
         self.options, self.problem, self.bases = options, problem, bases
         train = problem.dataset.train
         self.low, self.high = bounds(train.x[bases], problem.eps)
-        self.y = tf.constant(train.y[bases])
-        self.target_x = tf.constant(problem.target_x())
-        self.target_y = tf.constant([target.intended_label for target in problem.targets])
-        self.model = _new_model(problem)
-        images = tf.TensorSpec(self.low.shape)
-        stacks = [tf.TensorSpec([None, *variable.shape], variable.dtype) for variable in self.model.weights]
-        picks = tf.TensorSpec([None, options.surrogates_per_step], tf.int32)
-        rates, seed = tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)
-        self.segment = tf.function(self._segment, [images, images, stacks, picks, rates, seed])
-        self.loss = tf.function(self._pool_loss, [images, stacks])
+        self.y = train.y[bases]
+        self.target_x = problem.target_x()
+        self.target_y = np.array([target.intended_label for target in problem.targets], np.int32)
+        dataset = problem.dataset
+        self.graph = _graph(
+            problem.model, dataset.input_shape, dataset.num_classes, options.surrogates_per_step, options.augment
+        )
 
     def run(self, pool, restart, rng):
         """Returns (matching loss over the final pool, x [K, ...]) of one random start."""
         options = self.options
         x = np.clip(rng.uniform(self.low, self.high).astype(np.float32), self.low, self.high)
-        x, momentum = tf.constant(x), tf.zeros(x.shape)
+        momentum = np.zeros_like(x)
         rates = options.step_size * self.problem.eps * (1 - np.arange(options.steps) / options.steps)
         for number, segment in enumerate(np.array_split(rates.astype(np.float32), options.retrain + 1)):
             if number:
                 pool = self._retrain(x, restart, number)
             stacks = [tf.constant(np.stack(arrays)) for arrays in zip(*pool)]
             picks = _turns(len(pool), len(segment), options.surrogates_per_step, rng)
-            seed = tf.constant(rng.integers(2**31), tf.int32)
-            x, momentum = self.segment(x, momentum, stacks, tf.constant(picks), tf.constant(segment), seed)
-        return float(self.loss(x, stacks)), x.numpy()
+            seed = np.int32(rng.integers(2**31))
+            x, momentum = self.graph.steps(
+                x, momentum, self.low, self.high, self.y, self.target_x, self.target_y, stacks, picks, segment, seed
+            )
+        return float(self.graph.pool_loss(x, self.y, self.target_x, self.target_y, stacks)), np.asarray(x)
 
     def _retrain(self, x, restart, number):
         train = self.problem.dataset.train
@@ -202,41 +190,61 @@ class _Search:
         data = dataclasses.replace(train, x=poisoned).as_dataset()
         seeds = [(self.problem.seed, _RETRAINED, restart, number, k) for k in range(self.options.retrain_ensemble)]
         trained = [surrogates.train(self.problem, seed, self.options.checkpoints, data) for seed in seeds]
-        return [weights for checkpoints in trained for weights in checkpoints]
+        return [weights for stages in trained for weights in stages]
 
-    def _segment(self, x, momentum, stacks, picks, rates, seed):
+
+class _Graph:
+    """The steps of the search, compiled once for all problems with one architecture."""
+
+    def __init__(self, model, input_shape, num_classes, per_step, augment):
+        self.model = models.build(model, input_shape, num_classes)
+        self.augment = augment
+        images, labels = tf.TensorSpec([None, *input_shape]), tf.TensorSpec([None], tf.int32)
+        stacks = [tf.TensorSpec([None, *weight.shape], weight.dtype) for weight in self.model.weights]
+        picks, rates = tf.TensorSpec([None, per_step], tf.int32), tf.TensorSpec([None])
+        self.steps = tf.function(
+            self._steps,
+            [*[images] * 4, labels, images, labels, stacks, picks, rates, tf.TensorSpec([], tf.int32)],
+        )
+        self.pool_loss = tf.function(self._pool_loss, [images, labels, images, labels, stacks])
+
+    def _steps(self, x, momentum, low, high, y, target_x, target_y, stacks, picks, rates, seed):
         for step in tf.range(tf.shape(rates)[0]):
             gradient = tf.zeros_like(x)
             for turn in range(picks.shape[1]):
-                target_gradient = self._load(stacks, picks[step, turn])
+                target_gradient = self._load(stacks, picks[step, turn], target_x, target_y)
                 with tf.GradientTape() as tape:
                     tape.watch(x)
-                    seen = self._augmented(x, tf.stack([seed, step])) if self.options.augment else x
-                    loss = matching_loss(self.model, seen, self.y, target_gradient)
+                    seen = _augmented(x, tf.stack([seed, step])) if self.augment else x
+                    loss = matching_loss(self.model, seen, y, target_gradient)
                 gradient += tape.gradient(loss, x)
             # The sign of Adam's step is that of its first moment: the second only divides.
             momentum = 0.9 * momentum + 0.1 * gradient
-            x = tf.clip_by_value(x - rates[step] * tf.sign(momentum), self.low, self.high)
+            x = tf.clip_by_value(x - rates[step] * tf.sign(momentum), low, high)
         return x, momentum
 
-    def _pool_loss(self, x, stacks):
+    def _pool_loss(self, x, y, target_x, target_y, stacks):
         count = tf.shape(stacks[0])[0]
         total = tf.zeros([])
         for pick in tf.range(count):
-            total += matching_loss(self.model, x, self.y, self._load(stacks, pick))
+            total += matching_loss(self.model, x, y, self._load(stacks, pick, target_x, target_y))
         return total / tf.cast(count, tf.float32)
 
-    def _load(self, stacks, pick):
-        """Puts surrogate `pick` into the model. Returns the gradient of the target's adversarial loss there."""
+    def _load(self, stacks, pick, target_x, target_y):
+        """Puts surrogate `pick` into the model. Returns the gradient of the targets' adversarial loss there."""
         for variable, stack in zip(self.model.weights, stacks):
             variable.assign(stack[pick])
-        return loss_gradient(self.model, self.target_x, self.target_y)
+        return loss_gradient(self.model, target_x, target_y)
 
-    def _augmented(self, x, seed):
-        count, reach = tf.shape(x)[0], max(1, max(x.shape[1:3]) // 16)
-        shifts = tf.random.stateless_uniform([count, 2], seed, -reach, reach + 1, tf.int32)
-        mirror = tf.random.stateless_uniform([count], seed + 1) < 0.5
-        return shift_and_mirror(x, shifts, mirror)
+
+_graph = functools.lru_cache(maxsize=4)(_Graph)
+
+
+def _augmented(x, seed):
+    count, reach = tf.shape(x)[0], max(1, max(x.shape[1:3]) // 16)
+    shifts = tf.random.stateless_uniform([count, 2], seed, -reach, reach + 1, tf.int32)
+    mirror = tf.random.stateless_uniform([count], seed + 1) < 0.5
+    return shift_and_mirror(x, shifts, mirror)
 
 
 def _turns(count, steps, per_step, rng):

@@ -4,8 +4,9 @@ import functools
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from tfshape import models
+from tfshape import gradients, models
 
 
 class Snapshots(keras.callbacks.Callback):
@@ -46,34 +47,66 @@ def train(problem, seed, checkpoints, data=None):
 _PURPOSE = 0x5A6E  # sets these seeds apart from those that anything else derives from the same integers
 
 
-def clean(problem, seed, ensemble, checkpoints):
-    """The attacker's pool of clean surrogates, `ensemble` trainings kept at `checkpoints` stages each.
+class Pool:
+    """Clean surrogates: `ensemble` trainings with seeds made of `seed`, each kept at `checkpoints` stages.
 
-    Crafting for many targets uses one pool, so the last few are remembered in the process.
+    Attributes:
+      weights: a list, one entry a training and stage, the stages of one training together.
+      finished: those at the end of training.
     """
-    if problem.initial_model is not None:
-        return _train_all(problem, seed, ensemble, checkpoints)
-    return _remember(_Clean(problem), seed, ensemble, checkpoints)
+
+    def __init__(self, problem, seed, ensemble, checkpoints):
+        trained = [train(problem, (seed, k), checkpoints) for k in range(ensemble)]
+        self.weights = [weights for stages in trained for weights in stages]
+        self.finished = [stages[-1] for stages in trained]
+        self._problem, self._norms = problem, {}
+
+    def gradient_norms(self, label):
+        """The l2 norm of the loss gradient of each training example of class `label`, a mean over `finished`."""
+        if label not in self._norms:
+            train = self._problem.dataset.train
+            of_class = train.y == label
+            model = new_model(self._problem)
+            norms = []
+            for weights in self.finished:
+                model.set_weights(weights)
+                norms.append(gradient_norms(model, train.x[of_class], train.y[of_class]))
+            self._norms[label] = np.mean(norms, axis=0)
+        return self._norms[label]
 
 
-class _Clean:
-    """A problem as far as clean surrogates depend on it."""
+def gradient_norms(model, x, y, batch_size=64):
+    """The l2 norm of the cross-entropy gradient of each example, float64 [N]."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    norms = tf.function(lambda x, y: gradients.per_example(model, loss, x, y, training=False).norms)
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+    return np.concatenate([norms(*batch).numpy() for batch in batches]).astype(np.float64)
 
-    def __init__(self, problem):
-        self.problem = problem
-        self.key = (id(problem.dataset), problem.model, problem.recipe)
 
-    def __eq__(self, other):
-        return self.key == other.key
+def new_model(problem):
+    """A model of the victim's architecture with random weights."""
+    return models.build(problem.model, problem.dataset.input_shape, problem.dataset.num_classes)
 
-    def __hash__(self):
-        return hash(self.key)
+
+def pool(problem, seed, ensemble, checkpoints):
+    """The `Pool` for a problem. The last two are remembered: crafting for many targets shares one."""
+    return _pool(_Shared(problem), seed, ensemble, checkpoints)
 
 
 @functools.lru_cache(maxsize=2)
-def _remember(clean_problem, seed, ensemble, checkpoints):
-    return _train_all(clean_problem.problem, seed, ensemble, checkpoints)
+def _pool(shared, seed, ensemble, checkpoints):
+    return Pool(shared.problem, seed, ensemble, checkpoints)
 
 
-def _train_all(problem, seed, ensemble, checkpoints):
-    return [weights for k in range(ensemble) for weights in train(problem, (seed, k), checkpoints)]
+class _Shared:
+    """A problem, equal to every other on which clean surrogates come out the same."""
+
+    def __init__(self, problem):
+        self.problem = problem
+        self._key = (id(problem.dataset), problem.model, problem.recipe, id(problem.initial_model))
+
+    def __eq__(self, other):
+        return self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)

@@ -1,0 +1,182 @@
+"""The registry, the statement of the problem, the choice of targets and the control."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import tfshape as ts
+
+
+def make_dataset(rng, sizes=(60, 30), classes=3, shape=(6,)):
+    def split(size):
+        y = np.arange(size, dtype=np.int32) % classes
+        return ts.datasets.Split(rng.random((size, *shape), np.float32), y)
+
+    return ts.datasets.Dataset("small", split(sizes[0]), split(sizes[1]), classes, shape)
+
+
+def make_problem(dataset, **changes):
+    settings = dict(model="lr", recipe=ts.models.Recipe(epochs=1), num_poisons=6, seed=0)
+    return ts.attacks.Problem(dataset, **{**settings, **changes})
+
+
+def test_every_name_gets_a_frozen_class_of_that_name():
+    assert ts.attacks.names() == ("gradient_matching", "label_flip")
+    for name in ts.attacks.names():
+        attack = ts.attacks.get(name)()
+        assert attack.name == name and attack.kind in ("targeted", "indiscriminate")
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            attack.name = "other"
+
+
+def test_an_unknown_attack_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match="gradient_matching, label_flip, got 'gradient_match'"):
+        ts.attacks.get("gradient_match")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "cnnn"}, "model"),
+        ({"num_poisons": 0}, "num_poisons"),
+        ({"num_poisons": 61}, "from 1 to 60"),
+        ({"num_poisons": 2.0}, "num_poisons"),
+        ({"num_poisons": True}, "num_poisons"),
+        ({"seed": -1}, "seed"),
+        ({"eps": 0}, "eps"),
+        ({"eps": 1.5}, "eps"),
+        ({"eps": float("nan")}, "eps"),
+        ({"targets": (ts.attacks.Target(30, 0, 1),)}, "target index"),
+        ({"targets": (ts.attacks.Target(0, 0, 3),)}, "intended_label"),
+        ({"targets": (ts.attacks.Target(1, 0, 2),)}, "true_label of test example 1"),
+        ({"targets": (ts.attacks.Target(1, 1, 1),)}, "must not be the true class"),
+    ],
+)
+def test_a_problem_that_cannot_be_is_refused_by_the_name_of_the_argument(rng, changes, words):
+    dataset = make_dataset(rng)
+    make_problem(dataset)
+    with pytest.raises(ValueError, match=words):
+        make_problem(dataset, **changes)
+
+
+class Oracle:
+    """A callable whose logits favour `best`, then `second`, whatever the example."""
+
+    def __init__(self, best, second):
+        self.best, self.second = best, second
+
+    def __call__(self, x, training=False):
+        logits = np.zeros((len(x), 3), np.float32)
+        logits[:, self.best], logits[:, self.second] = 2, 1
+        return logits
+
+
+def test_runner_up_takes_a_correct_example_and_the_second_class_of_the_surrogate(rng):
+    dataset = make_dataset(rng)
+    targets = {ts.attacks.choose_target("runner_up", dataset, seed, Oracle(1, 2)) for seed in range(40)}
+    assert {target.true_label for target in targets} == {1}
+    assert {target.intended_label for target in targets} == {2}
+    assert {target.index for target in targets} == set(range(1, 30, 3))
+    assert all(dataset.test.y[target.index] == 1 for target in targets)
+
+
+def test_random_rule_reaches_every_other_class_and_no_surrogate_is_needed(rng):
+    dataset = make_dataset(rng)
+    targets = [ts.attacks.choose_target("random", dataset, seed) for seed in range(60)]
+    assert {(t.true_label, t.intended_label) for t in targets} == {(a, b) for a in range(3) for b in range(3) if a != b}
+    known = [ts.attacks.choose_target("random", dataset, seed, Oracle(0, 1)) for seed in range(40)]
+    assert {target.true_label for target in known} == {0}
+    assert {target.intended_label for target in known} == {1, 2}
+
+
+def test_the_same_seed_draws_the_same_target_and_another_seed_another(rng):
+    dataset = make_dataset(rng)
+    draws = [ts.attacks.choose_target("random", dataset, seed) for seed in (1, 1, 2, 3, 4)]
+    assert draws[0] == draws[1]
+    assert len(set(draws)) > 1
+
+
+def test_index_rule_takes_the_example_and_the_class_it_names(rng):
+    dataset = make_dataset(rng)
+    assert ts.attacks.choose_target("index:4:0", dataset, 0) == ts.attacks.Target(4, 1, 0)
+    drawn = [ts.attacks.choose_target("index:4", dataset, seed) for seed in range(20)]
+    assert {(t.index, t.true_label) for t in drawn} == {(4, 1)}
+    assert {t.intended_label for t in drawn} == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("runnerup", "target rule must be"),
+        ("index", "target rule must be"),
+        ("index:", "target rule must be"),
+        ("index:-1", "target rule must be"),
+        ("index:1:2:3", "target rule must be"),
+        ("index:30", "from 0 to 29"),
+        ("index:4:3", "from 0 to 2"),
+        ("index:4:1", "must not be that of test example 4"),
+        ("runner_up", "needs a surrogate"),
+    ],
+)
+def test_a_rule_that_cannot_be_followed_is_refused(rng, rule, words):
+    with pytest.raises(ValueError, match=words):
+        ts.attacks.choose_target(rule, make_dataset(rng), 0)
+
+
+def test_a_surrogate_that_is_never_right_is_refused(rng):
+    dataset = make_dataset(rng)
+    dataset = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, y=np.zeros(30, np.int32)))
+    with pytest.raises(ValueError, match="no test example correctly"):
+        ts.attacks.choose_target("runner_up", dataset, 0, Oracle(1, 2))
+
+
+def test_the_control_of_clean_label_poison_is_the_clean_training_set(rng):
+    dataset = make_dataset(rng)
+    base = np.array([3, 9, 12])
+    poisons = ts.poison.Poisons(
+        x=np.zeros((3, 6), np.float32), y=dataset.train.y[base], base=base, num_examples=60, attack="any", seed=7
+    )
+    plain = ts.attacks.control(poisons, dataset)
+    assert (plain.attack, plain.seed, plain.num_examples) == ("any", 7, 60)
+    clean = dataset.train.as_dataset()
+    replaced = clean.apply(ts.poison.replace(plain))
+    for (x, y), (x_clean, y_clean) in zip(replaced, clean):
+        np.testing.assert_array_equal(x, x_clean)
+        assert y == y_clean
+
+
+def test_no_control_for_poison_without_bases_or_of_another_set(rng):
+    dataset = make_dataset(rng)
+    for base, size in (([-1], 60), ([3], 61)):
+        poisons = ts.poison.Poisons(x=np.zeros((1, 6), np.float32), y=[0], base=base, num_examples=size)
+        with pytest.raises(ValueError, match="base examples in the 60 training examples of small"):
+            ts.attacks.control(poisons, dataset)
+
+
+@pytest.mark.parametrize("num_poisons", [1, 7, 60])
+def test_label_flip_changes_exactly_as_many_labels_and_nothing_else(rng, num_poisons):
+    dataset = make_dataset(rng)
+    poisons = ts.attacks.get("label_flip")().craft(make_problem(dataset, num_poisons=num_poisons, seed=5))
+    assert len(poisons) == len(set(poisons.base)) == num_poisons
+    assert (poisons.attack, poisons.seed, poisons.num_examples) == ("label_flip", 5, 60)
+    np.testing.assert_array_equal(poisons.x, dataset.train.x[poisons.base])
+    assert (poisons.y != dataset.train.y[poisons.base]).all()
+    assert set(poisons.y) <= {0, 1, 2}
+
+
+def test_label_flip_is_what_the_transform_does_to_a_pipeline(rng):
+    dataset = make_dataset(rng)
+    poisons = ts.attacks.get("label_flip")().craft(make_problem(dataset, num_poisons=12, seed=5))
+    clean = dataset.train.as_dataset()
+    replaced = [int(y) for _, y in clean.apply(ts.poison.replace(poisons))]
+    flipped = [int(y) for _, y in clean.apply(ts.poison.flip_labels(12 / 60, 3, seed=5))]
+    assert replaced == flipped
+
+
+def test_label_flip_follows_the_seed(rng):
+    dataset = make_dataset(rng)
+    crafted = [ts.attacks.get("label_flip")().craft(make_problem(dataset, seed=seed)) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(crafted[0].base, crafted[1].base)
+    np.testing.assert_array_equal(crafted[0].y, crafted[1].y)
+    assert set(crafted[0].base) != set(crafted[2].base)
