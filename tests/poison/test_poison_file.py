@@ -1,0 +1,498 @@
+"""The Poisons file: what goes in comes out, and whatever else is read gives one ValueError and does nothing."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfshape.poison import Poisons
+
+ARRAYS = ("x", "y", "base", "target_x", "target_y", "intended_y")
+
+
+def example(dtype=np.float32, k=5, t=2, shape=(4, 3, 1), **kw):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (k + t, *shape), np.uint8)
+    x = x if dtype == np.uint8 else (x / 255).astype(np.float32)
+    fields = {
+        "x": x[:k],
+        "y": rng.integers(0, 10, k),
+        "base": rng.permutation(100)[:k],
+        "num_examples": 100,
+        "target_x": x[k:],
+        "target_y": rng.integers(0, 10, t),
+        "intended_y": rng.integers(0, 10, t),
+        "attack": "feature_collision",
+        "config": {"eps": 0.1, "steps": 3, "nested": {"list": [1, None, True, "é"]}},
+        "seed": 7,
+    }
+    return Poisons(**{**fields, **kw})
+
+
+def equal(a, b):
+    arrays = all(
+        getattr(a, n).dtype == getattr(b, n).dtype and np.array_equal(getattr(a, n), getattr(b, n)) for n in ARRAYS
+    )
+    return arrays and all(
+        getattr(a, n) == getattr(b, n) for n in ("attack", "config", "seed", "num_examples", "schema")
+    )
+
+
+def seal(content):
+    """Gives changed bytes a right checksum, as somebody with a bad intention would."""
+    return content[:-64] + hashlib.sha256(content[:-64]).hexdigest().encode()
+
+
+def pack(members, compress=zipfile.ZIP_STORED):
+    """A sealed zip of {name: bytes}."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compress) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+        archive.comment = b"0" * 64
+    return seal(stream.getvalue())
+
+
+def npy(array, **kw):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, **kw)
+    return stream.getvalue()
+
+
+def header(text, version=b"\x01\x00", data=b""):
+    """An .npy member with this header, whatever it says."""
+    text = text.encode("latin1")
+    size = len(text).to_bytes(2 if version == b"\x01\x00" else 4, "little")
+    return b"\x93NUMPY" + version + size + text + data
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = tmp_path_factory.mktemp("poisons") / "good.npz"
+    example().save(path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def members(good):
+    with zipfile.ZipFile(io.BytesIO(good)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def refused(path, content):
+    """Loading must raise one ValueError of one line that names the file, and nothing else."""
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        Poisons.load(path)
+    message = str(caught.value)
+    assert type(caught.value) is ValueError and "\n" not in message and len(message) < 600
+    assert str(path) in message and "poisons file: " in message and message.split("poisons file: ")[1]
+    return message
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    dtype=st.sampled_from([np.float32, np.uint8]),
+    k=st.integers(0, 4),
+    t=st.integers(0, 3),
+    shape=st.sampled_from([(3,), (2, 3), (2, 2, 3)]),
+    seed=st.integers(-(2**80), 2**80),
+    attack=st.text(max_size=5),
+    config=st.dictionaries(
+        st.text(max_size=3),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+            max_leaves=5,
+        ),
+        max_size=3,
+    ),
+)
+def test_what_is_saved_is_loaded(tmp_path_factory, dtype, k, t, shape, seed, attack, config):
+    path = tmp_path_factory.mktemp("file") / "p.npz"
+    poisons = example(dtype, k, t, shape, seed=seed, attack=attack, config=config)
+    poisons.save(path)
+    loaded = Poisons.load(path)
+    assert equal(loaded, poisons) and len(loaded) == k and not loaded.x.flags.writeable
+    assert os.listdir(path.parent) == ["p.npz"]
+    again = path.parent / "again.npz"
+    loaded.save(str(again))
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_any_numpy_reads_the_file(good, tmp_path):
+    path = tmp_path / "p.npz"
+    path.write_bytes(good)
+    with np.load(path, allow_pickle=False) as file:
+        assert np.array_equal(file["x"], example().x)
+        meta = json.loads(file["meta"].tobytes())
+    assert meta["schema"] == 1 and meta["attack"] == "feature_collision" and meta["config"]["nested"]["list"][3] == "é"
+    assert hashlib.sha256(good[:-64]).hexdigest().encode() == good[-64:]
+
+
+def test_targets_may_be_left_out():
+    poisons = Poisons(x=np.zeros((2, 3), np.float32), y=[0, 1], base=[-1, 4], num_examples=5)
+    assert poisons.target_x.shape == (0, 3) and poisons.target_y.shape == poisons.intended_y.shape == (0,)
+    assert poisons.y.dtype == np.int32 and poisons.base.dtype == np.int64
+
+
+def test_astype_rounds_to_the_nearest_and_back():
+    bytes_ = Poisons(x=np.arange(256, dtype=np.uint8).reshape(1, -1), y=[0], base=[-1], num_examples=0)
+    floats = bytes_.astype("float32")
+    assert floats.x.dtype == np.float32 and floats.x[0, 255] == 1 and floats.target_x.dtype == np.float32
+    assert np.array_equal(floats.astype("uint8").x, bytes_.x) and floats.astype("float32") is floats
+    with pytest.raises(ValueError, match=r"x spans \[0.0, 2.0\], expected \[0, 1\] to become uint8"):
+        Poisons(x=np.array([[0, 2]], np.float32), y=[0], base=[-1], num_examples=0).astype("uint8")
+    with pytest.raises(ValueError, match="dtype=int64, expected float32 or uint8"):
+        floats.astype("int64")
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"x": np.zeros((5, 4, 3, 1))}, r"x is float64 \[5, 4, 3, 1\], expected float32 or uint8"),
+        ({"x": np.zeros(5, np.float32)}, r"x is float32 \[5\]"),
+        ({"x": np.full((5, 4, 3, 1), np.nan, np.float32)}, "x holds values that are not finite"),
+        ({"x": np.zeros((4, 4, 3, 1), np.float32)}, "y is .*expected 4 integers"),
+        ({"target_x": np.zeros((2, 4, 3, 1), np.uint8)}, "target_x is uint8 .*like x"),
+        ({"target_x": np.zeros((2, 4, 3, 2), np.float32)}, "target_x is float32 .*like x"),
+        ({"y": [0.5] * 5}, "y is float64"),
+        ({"y": [-1] * 5}, r"y spans \[-1, -1\], expected within \[0, 2147483647\]"),
+        ({"y": [2**31] * 5}, "y spans"),
+        ({"base": [100] * 5}, r"base spans \[100, 100\], expected within \[-1, 99\]"),
+        ({"base": [-2] * 5}, r"base spans \[-2, -2\]"),
+        ({"target_y": [1]}, "target_y is .*expected 2 integers"),
+        ({"intended_y": [1, -1]}, "intended_y spans"),
+        ({"num_examples": -1}, "num_examples=-1, expected a count >= 0"),
+        ({"num_examples": 10.0}, "num_examples=10.0, expected an integer"),
+        ({"seed": "1"}, "seed='1', expected an integer"),
+        ({"seed": True}, "seed=True, expected an integer"),
+        ({"schema": 2}, "schema=2 is not known to this version, expected 1"),
+        ({"attack": None}, "attack=None, expected a string"),
+        ({"config": {"a": float("nan")}}, "config must hold finite JSON values only"),
+        ({"config": {"a": np.zeros(2)}}, "config must hold finite JSON values only"),
+        ({"config": 3}, "config must hold finite JSON values only"),
+    ],
+)
+def test_bad_fields(fields, message):
+    with pytest.raises(ValueError, match=message):
+        example(**fields)
+
+
+def test_a_config_too_large_to_load_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match=r"config takes .* bytes of JSON, at most"):
+        example(config={"a": "b" * (1 << 22)}).save(tmp_path / "p.npz")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "p.npz"
+    example().save(path)
+    before = path.read_bytes()
+
+    def fill_the_disk(file, **_):
+        file.write(b"half")
+        raise OSError("full")
+
+    monkeypatch.setattr(np, "savez", fill_the_disk)
+    with pytest.raises(OSError, match="full"):
+        example(seed=8).save(path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["p.npz"]
+
+
+def test_files_that_cannot_be_opened(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Poisons.load(tmp_path / "none.npz")
+    with pytest.raises(IsADirectoryError):
+        Poisons.load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        example().save(tmp_path / "none" / "p.npz")
+
+
+def test_damaged_files(good, tmp_path, rng):
+    """Cut off, lengthened, bits flipped, blocks zeroed, moved or doubled: 260 files."""
+    path = tmp_path / "bad.npz"
+    for at in [0, 1, 63, 64, 65, *rng.integers(0, len(good), 75)]:
+        refused(path, good[:at])
+    for at in rng.integers(0, len(good), 100):
+        flipped = bytearray(good)
+        flipped[at] ^= 1 << int(rng.integers(8))
+        refused(path, bytes(flipped))
+    for at in rng.integers(0, len(good) - 40, 40):
+        assert any(good[at : at + 40])
+        refused(path, good[:at] + bytes(40) + good[at + 40 :])
+        refused(path, good[:at] + good[at + 7 :])
+    refused(path, good + b"\0")
+    refused(path, good + good)
+
+
+def test_damage_that_comes_with_a_right_checksum(good, tmp_path, rng):
+    """The same, resealed, so that the checks behind the checksum must stand: 300 files, loaded whole or refused."""
+    path, refusals = tmp_path / "bad.npz", 0
+    want = example()
+    for number in range(300):
+        changed = bytearray(good[:-64])
+        for at in rng.integers(0, len(changed), 1 + number % 3):
+            changed[at] ^= 1 << int(rng.integers(8))
+        if number % 5 == 0:
+            del changed[rng.integers(len(changed)) :]
+        path.write_bytes(seal(bytes(changed) + bytes(64)))
+        try:
+            loaded = Poisons.load(path)
+        except ValueError:
+            refused(path, path.read_bytes())
+            refusals += 1
+        else:  # the flip was in a date or another field of the zip that says nothing about the contents
+            assert equal(loaded, want)
+    assert refusals > 200
+
+
+def test_foreign_files(tmp_path, members):
+    path = tmp_path / "foreign.npz"
+    rng = np.random.default_rng(0)
+    plain, pickled = io.BytesIO(), io.BytesIO()
+    np.savez(plain, x=np.zeros(3))
+    np.save(pickled, np.array([{}], object), allow_pickle=True)
+    foreign = [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"\x80\x04.", b"GIF89a" * 50, b"{}" * 100, rng.bytes(5000)]
+    for content in (*foreign, plain.getvalue(), pickled.getvalue(), pickle.dumps(example().x)):
+        assert "checksum does not match" in refused(path, content)
+        refused(path, seal(content + bytes(64)))
+    for content in (pack({}), pack({"x.npy": members["x.npy"]}), pack({**members, "more.npy": b""})):
+        assert "expected the arrays" in refused(path, content)
+    doubled = io.BytesIO()
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(doubled, "w") as archive:
+        for name, data in [*members.items(), ("x.npy", members["x.npy"])]:
+            archive.writestr(name, data)
+        archive.comment = b"0" * 64
+    assert "expected the arrays" in refused(path, seal(doubled.getvalue()))
+
+
+class Bomb:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_object_arrays_execute_nothing(tmp_path, members):
+    path, mark = tmp_path / "p.npz", tmp_path / "executed"
+    bombs = np.array([Bomb(mark)] * 5, object)
+    for name in members:
+        for data in (npy(bombs, allow_pickle=True), pickle.dumps(Bomb(mark)), npy(bombs, allow_pickle=True)[:-3]):
+            refused(path, pack({**members, name: data}))
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Bomb(mark))).close()
+    assert mark.exists()
+
+
+HEADERS = [
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (5, 4000000, 3000000, 1)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4, 3, 1)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (18446744073709551616, 1)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-5, -4, 3, 1)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (%s)}" % ("1," * 60),
+    "{'descr': '<f4', 'fortran_order': False, 'shape': 60}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (5.0, 12)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': '60'}",
+    "{'descr': '<f4', 'fortran_order': True, 'shape': (5, 4, 3, 1)}",
+    "{'descr': '<f4', 'fortran_order': 2, 'shape': (5, 4, 3, 1)}",
+    "{'descr': '<f8', 'fortran_order': False, 'shape': (5, 2, 3, 1)}",
+    "{'descr': '<c8', 'fortran_order': False, 'shape': (5, 2, 3, 1)}",
+    "{'descr': '|O', 'fortran_order': False, 'shape': (30,)}",
+    "{'descr': '|V4', 'fortran_order': False, 'shape': (60,)}",
+    "{'descr': '<U1', 'fortran_order': False, 'shape': (60,)}",
+    "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (30,)}",
+    "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (60,)}",
+    "{'descr': ('<f4', (5,)), 'fortran_order': False, 'shape': (12,)}",
+    "{'descr': '<f9999999999', 'fortran_order': False, 'shape': (1,)}",
+    "{'descr': '<f4', 'shape': (60,)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (60,), 'more': 1}",
+    "__import__('os').system('touch executed')",
+    "{'descr': __import__('os').system('touch executed'), 'fortran_order': False, 'shape': (60,)}",
+    "(" * 3000,
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (60,)",
+    "",
+    "\0" * 50,
+]
+
+
+@pytest.mark.parametrize("version", [b"\x01\x00", b"\x02\x00"])
+@pytest.mark.parametrize("text", HEADERS, ids=range(len(HEADERS)))
+def test_headers_that_lie(text, version, tmp_path, members, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = members["x.npy"][-240:]
+    content = pack({**members, "x.npy": header(text, version, data)})
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "p.npz", content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6, "something was allocated on the word of a header"
+    assert os.listdir(tmp_path) == ["p.npz"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x93NUMPY",
+        b"\x93NUMPY\x03\x00\x10\x00\x00\x00" + b" " * 16,
+        b"\x93NUMPY\x09\x00",
+        b"\x93NUMPY\x01\x00\xff\xff{}",
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
+        b"NOTNUMPY" * 20,
+    ],
+)
+def test_members_that_are_no_arrays(data, tmp_path, members):
+    for name in members:
+        refused(tmp_path / "p.npz", pack({**members, name: data}))
+
+
+def test_zip_bombs_are_not_inflated(tmp_path, members):
+    huge = npy(np.zeros((5, 4, 3, 100_000), np.float32))
+    content = pack({**members, "x.npy": huge}, zipfile.ZIP_DEFLATED)
+    assert len(content) < 100_000 < len(huge)
+    tracemalloc.start()
+    try:
+        assert "is compressed, expected plain storage" in refused(tmp_path / "p.npz", content)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_members_that_overlap_or_declare_more_than_there_is(tmp_path, good):
+    """The central directory is edited: sizes of terabytes, and two names for the same bytes."""
+    path = tmp_path / "p.npz"
+    entry = good.index(b"PK\x01\x02")
+    for size in (1 << 31, 0xFFFFFFFE):
+        lying = bytearray(good)
+        lying[entry + 20 : entry + 28] = size.to_bytes(4, "little") * 2
+        assert "more bytes than the file has" in refused(path, seal(bytes(lying)))
+    with zipfile.ZipFile(io.BytesIO(good)) as archive:
+        sizes = {info.filename: info.header_offset for info in archive.infolist()}
+    second = good.index(b"PK\x01\x02", entry + 4)
+    shared = bytearray(good)
+    shared[second + 42 : second + 46] = sizes["x.npy"].to_bytes(4, "little")
+    refused(path, seal(bytes(shared)))
+
+
+def replaced(members, **fields):
+    changed = dict(members)
+    meta = json.loads(members["meta.npy"][members["meta.npy"].index(b"\n") + 1 :])
+    for name, value in fields.items():
+        if name in ARRAYS:
+            changed[f"{name}.npy"] = npy(np.asarray(value))
+        else:
+            meta[name] = value
+    meta = {name: value for name, value in meta.items() if value is not Ellipsis}
+    changed["meta.npy"] = npy(np.frombuffer(json.dumps(meta).encode(), np.uint8))
+    return pack(changed)
+
+
+def test_a_repacked_file_is_as_good(tmp_path, members):
+    path = tmp_path / "p.npz"
+    path.write_bytes(replaced(members))
+    assert equal(Poisons.load(path), example())
+    big = example().x.astype(">f4")
+    path.write_bytes(replaced(members, x=big))
+    assert equal(Poisons.load(path), example())
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"base": [0, 1, 2, 3, 100]}, r"base spans \[0, 100\], expected within \[-1, 99\]"),
+        ({"base": [0, 1, 2, 3, -2]}, r"base spans \[-2, 3\]"),
+        ({"base": np.array([0, 1, 2, 3, 2**64 - 1], np.uint64)}, "base spans"),
+        ({"num_examples": 3}, "base spans"),
+        ({"num_examples": 2**70}, "num_examples=1180591620717411303424, expected a count"),
+        ({"num_examples": 1e3}, "num_examples=1000.0, expected an integer"),
+        ({"num_examples": True}, "num_examples=True, expected an integer"),
+        ({"y": [-1, 0, 0, 0, 0]}, "y spans"),
+        ({"y": [0, 0, 0, 0]}, "y is int64 .4., expected 5 integers"),
+        ({"y": np.zeros(5)}, "y is float64"),
+        ({"x": np.zeros((5, 4, 3, 1))}, "x is float64"),
+        ({"x": np.float32(1)}, "x is float32 .."),
+        ({"x": np.full((5, 4, 3, 1), np.inf, np.float32)}, "not finite"),
+        ({"target_x": np.zeros((2, 9), np.float32)}, "target_x is float32 .2, 9., expected"),
+        ({"target_y": [[0, 1]]}, "target_y is int64 .1, 2., expected 2 integers"),
+        ({"intended_y": [0, 2**40]}, "intended_y spans"),
+        ({"schema": 2}, "schema=2 is not known to this version"),
+        ({"schema": "1"}, "schema='1', expected an integer"),
+        ({"schema": ...}, "has not exactly the keys"),
+        ({"__class__": "os.system"}, "has not exactly the keys"),
+        ({"attack": 3}, "attack=3, expected a string"),
+        ({"config": [1, 2]}, "config must hold"),
+        ({"config": {"a": float("inf")}}, "config must hold finite"),
+        ({"seed": None}, "seed=None, expected an integer"),
+        ({"seed": "__import__('os')"}, "expected an integer"),
+    ],
+)
+def test_contents_out_of_range(fields, message, tmp_path, members):
+    assert re.search(message, refused(tmp_path / "p.npz", replaced(members, **fields)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff\xfe",
+        b"null",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b"9" * 5000,
+        b'{"attack": 1, "attack": 2}',
+    ],
+)
+def test_meta_that_is_no_meta(text, tmp_path, members):
+    refused(tmp_path / "p.npz", pack({**members, "meta.npy": npy(np.frombuffer(text, np.uint8))}))
+
+
+def test_meta_of_another_kind_or_size(tmp_path, members):
+    for wrong in (np.zeros((2, 2), np.uint8), np.zeros(9, np.int8), np.zeros((1 << 22) + 1, np.uint8)):
+        assert "bytes of JSON" in refused(tmp_path / "p.npz", pack({**members, "meta.npy": npy(wrong)}))
+
+
+def test_refusals_stay_small_in_a_process_without_memory(tmp_path, members):
+    """Headers that claim terabytes, read by a process that may not grow beyond what importing took plus 64 MB."""
+    paths = []
+    for number, text in enumerate(HEADERS[:4]):
+        path = tmp_path / f"{number}.npz"
+        path.write_bytes(pack({**members, "x.npy": header(text, data=members["x.npy"][-240:])}))
+        paths.append(str(path))
+    program = """
+        import resource, sys
+        from tfshape.poison import Poisons
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
+        for path in sys.argv[1:]:
+            try:
+                Poisons.load(path)
+            except ValueError as error:
+                assert "declares shape" in str(error), error
+                print("refused")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *paths], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["refused"] * 4, done.stderr[-1000:]
