@@ -108,11 +108,11 @@ def test_index_rule_takes_the_example_and_the_class_it_names(rng):
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ("runnerup", "target rule must be"),
-        ("index", "target rule must be"),
-        ("index:", "target rule must be"),
-        ("index:-1", "target rule must be"),
-        ("index:1:2:3", "target rule must be"),
+        ("runnerup", "target_rule must be"),
+        ("index", "target_rule must be"),
+        ("index:", "target_rule must be"),
+        ("index:-1", "target_rule must be"),
+        ("index:1:2:3", "target_rule must be"),
         ("index:30", "from 0 to 29"),
         ("index:4:3", "from 0 to 2"),
         ("index:4:1", "must not be that of test example 4"),

@@ -7,11 +7,21 @@ An attack is a frozen dataclass of its options with `name`, `kind` ("targeted" o
 `craft(problem) -> ts.poison.Poisons`.
 """
 
-from tfshape.attacks.base import Problem, Target, choose_target, control
+from tfshape.attacks.base import Problem, Target, check_target_rule, choose_target, control
 from tfshape.attacks.gradient_matching import GradientMatching
 from tfshape.attacks.label_flip import LabelFlip
 
-__all__ = ["GradientMatching", "LabelFlip", "Problem", "Target", "choose_target", "control", "get", "names"]
+__all__ = [
+    "GradientMatching",
+    "LabelFlip",
+    "Problem",
+    "Target",
+    "check_target_rule",
+    "choose_target",
+    "control",
+    "get",
+    "names",
+]
 
 _ATTACKS = {attack.name: attack for attack in (GradientMatching, LabelFlip)}
 

@@ -89,6 +89,22 @@ def require_integer(name, value, low, high=None):
         raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
 
 
+def check_target_rule(rule, dataset):
+    """Splits a rule of `choose_target` into its kind and numbers. Raises ValueError for one that it does not know."""
+    kind, *fixed = str(rule).split(":")
+    if kind == "index" and 1 <= len(fixed) <= 2 and all(text.isdecimal() for text in fixed):
+        index, *intended = fixed = [int(text) for text in fixed]
+        require_integer("target_rule's index", index, 0, len(dataset.test) - 1)
+        for label in intended:
+            require_integer("target_rule's class", label, 0, dataset.num_classes - 1)
+            if label == dataset.test.y[index]:
+                raise ValueError(f"target_rule's class must not be that of test example {index}, got {label}")
+        return (kind, *fixed)
+    if rule not in ("random", "runner_up"):
+        raise ValueError(f"target_rule must be random, runner_up, index:N or index:N:CLASS, got {rule!r}")
+    return (kind,)
+
+
 def choose_target(rule, dataset, seed, surrogate=None):
     """Draws the test example to attack and the class it shall get. Never looks at whether an attack on it succeeds.
 
@@ -110,26 +126,19 @@ def choose_target(rule, dataset, seed, surrogate=None):
       ValueError: an unknown rule, a number outside the dataset, or runner_up without a surrogate.
     """
     require_integer("seed", seed, 0)
-    kind, *numbers_ = str(rule).split(":")
     generator = np.random.default_rng([seed, 1])
     labels, size = dataset.test.y, len(dataset.test)
 
     def other(index):
         return int((labels[index] + generator.integers(1, dataset.num_classes)) % dataset.num_classes)
 
-    if kind == "index" and 1 <= len(numbers_) <= 2 and all(text.isdecimal() for text in numbers_):
-        index = int(numbers_[0])
-        require_integer("target rule's index", index, 0, size - 1)
-        intended = int(numbers_[1]) if numbers_[1:] else other(index)
-        require_integer("target rule's class", intended, 0, dataset.num_classes - 1)
-        if intended == labels[index]:
-            raise ValueError(f"target rule's class must not be that of test example {index}, {intended}")
-        return Target(index, int(labels[index]), intended)
-    if rule not in ("random", "runner_up"):
-        raise ValueError(f"target rule must be random, runner_up, index:N or index:N:CLASS, got {rule!r}")
+    kind, *fixed = check_target_rule(rule, dataset)
+    if kind == "index":
+        intended = fixed[1] if fixed[1:] else other(fixed[0])
+        return Target(fixed[0], int(labels[fixed[0]]), intended)
     if surrogate is None:
         if rule == "runner_up":
-            raise ValueError("target rule runner_up needs a surrogate, got None")
+            raise ValueError("target_rule runner_up needs a surrogate, got None")
         index = int(generator.integers(size))
         return Target(index, int(labels[index]), other(index))
     logits = models.predict(surrogate, dataset.test.x)

@@ -50,13 +50,18 @@ _PURPOSE = 0x5A6E  # sets these seeds apart from those that anything else derive
 class Pool:
     """Clean surrogates: `ensemble` trainings with seeds made of `seed`, each kept at `checkpoints` stages.
 
+    If the attacker knows the model that the victim starts from, it alone is the pool.
+
     Attributes:
       weights: a list, one entry a training and stage, the stages of one training together.
       finished: those at the end of training.
     """
 
     def __init__(self, problem, seed, ensemble, checkpoints):
-        trained = [train(problem, (seed, k), checkpoints) for k in range(ensemble)]
+        if problem.initial_model is not None:
+            trained = [[problem.initial_model.get_weights()]]
+        else:
+            trained = [train(problem, (seed, k), checkpoints) for k in range(ensemble)]
         self.weights = [weights for stages in trained for weights in stages]
         self.finished = [stages[-1] for stages in trained]
         self._problem, self._norms = problem, {}
