@@ -46,5 +46,5 @@ def build(argument, text, choices):
         raise ValueError(f"{argument}={text!r}: unknown name {name!r}; allowed are {', '.join(sorted(choices))}")
     try:
         return choices[name](*args, **kwargs)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{argument}={text!r}: {error}") from None

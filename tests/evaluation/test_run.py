@@ -49,7 +49,10 @@ def test_label_flip_rows_and_files(small, tmp_path):
     assert frame["epsilon"][1] == pytest.approx(expected)
     assert frame["epsilon_if_poisson"][1] < frame["epsilon"][1]
     assert [done for done, total, words in seen] == list(range(11)) and {total for _, total, _ in seen} == {10}
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv"), frame, check_dtype=False)
+    read = pd.read_csv(tmp_path / "results.csv")
+    pd.testing.assert_frame_equal(
+        read.fillna("none"), frame.astype(object).where(frame.notna(), "none"), check_dtype=False
+    )
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == results.trials and len(lines) == 8
     config = json.loads((tmp_path / "config.json").read_text())
@@ -60,37 +63,37 @@ def test_label_flip_rows_and_files(small, tmp_path):
 
 
 def test_trials_differ_and_the_seed_repeats_them(small):
-    first, again = ts.evaluate(flips(small)), ts.evaluate(flips(small))
+    first, again, other = (ts.evaluate(flips(small, controls=False, seed=seed)) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(without_times(first), without_times(again))
-    other = ts.evaluate(flips(small, seed=1))
     rows = [[row["accuracy"] for row in results.trials] for results in (first, other)]
-    assert rows[0] != rows[1] and rows[0][:4] != rows[0][4:]
+    assert rows[0] != rows[1] and rows[0][:2] != rows[0][2:]
 
 
 def test_interrupted_run_keeps_what_it_finished_and_goes_on(small, tmp_path):
-    whole = ts.evaluate(flips(small))
+    experiment = flips(small, controls=False)
+    whole = ts.evaluate(experiment)
 
     def interrupt(done, total, words):
-        if done == 8:
+        if done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ts.evaluate(flips(small), tmp_path, progress=interrupt)
-    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 6
+        ts.evaluate(experiment, tmp_path, progress=interrupt)
+    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
     with open(tmp_path / "trials.jsonl", "a") as file:
         file.write('{"schema": 1, "trial": 1, "defen')  # what a kill in the middle of a write leaves
     worked = []
-    resumed = ts.evaluate(flips(small), tmp_path, progress=lambda done, total, words: worked.append(done))
+    resumed = ts.evaluate(experiment, tmp_path, progress=lambda done, total, words: worked.append(done))
     pd.testing.assert_frame_equal(without_times(resumed), without_times(whole))
-    assert worked == [5, 8, 9, 10]
-    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 8
+    assert worked == [3, 5, 6]
+    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 4
     with pytest.raises(ValueError, match=r"^output_dir=.*another experiment"):
-        ts.evaluate(flips(small, seed=3), tmp_path)
+        ts.evaluate(flips(small, controls=False, seed=3), tmp_path)
 
 
 def test_without_controls(small):
-    results = ts.evaluate(flips(small, controls=False, trials=1))
-    assert len(results.trials) == 2 and results.frame()["control_accuracy"].isna().all()
+    results = ts.evaluate(flips(small, controls=False, trials=1, shaping="none"))
+    assert len(results.trials) == 1 and results.frame()["control_accuracy"].isna().all()
     assert "without attack" not in results.table()
 
 
@@ -102,7 +105,7 @@ def test_targeted_rows(small, scenario):
         dataset=small,
         model="lr",
         scenario=scenario,
-        trials=2,
+        trials=1,
         epochs=4,
         batch_size=24,
         learning_rate=0.05,
@@ -110,7 +113,7 @@ def test_targeted_rows(small, scenario):
     results = ts.evaluate(e)
     frame = results.frame()
     assert frame["num_poisons"].eq(12).all() and frame["asr"].between(0, 1).all()
-    assert frame["control_trials"].eq(2).all() and frame["target_rule"].eq("runner_up").all()
+    assert frame["control_trials"].eq(1).all() and frame["target_rule"].eq("runner_up").all()
     for row in results.trials:
         assert (
             row["success"] == (row["predicted_label"] == row["intended_label"])

@@ -41,6 +41,8 @@ def evaluate(experiment, output_dir=None, progress=None):
     defenses = victims.defenses(experiment)
     require("model", experiment.model, experiment.model in models.names(), ", ".join(models.names()))
     dataset = datasets.load(experiment.dataset, data_dir=experiment.data_dir, classes=experiment.classes)
+    if attack.kind == "targeted":
+        attacks.check_target_rule(experiment.target_rule, dataset)
     num_poisons = experiment.count(len(dataset.train))
     size = len(dataset.train)
     require("batch_size", recipe.batch_size, recipe.batch_size <= size, f"1 to the {size} training examples")
