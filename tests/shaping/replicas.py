@@ -3,18 +3,16 @@
 import json
 import sys
 
+import keras
+import numpy as np
 import tensorflow as tf
+from shaping_helpers import CROSS_ENTROPY, AfterBatch, dense_model, flat
+
+import tfshape as ts
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from shaping_helpers import CROSS_ENTROPY, AfterBatch, dense_model, flat  # noqa: E402
-
-import tfshape as ts  # noqa: E402
-
 
 # One of each for all runs: a second strategy would repeat the keys of the first one's collective operations.
 STRATEGIES = {n: tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(n)]) for n in (1, 2)}

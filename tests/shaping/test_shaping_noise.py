@@ -6,7 +6,6 @@ Every statistical test draws from a fixed key and cannot flake. Bounds of five s
 
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -24,7 +23,7 @@ SIGMAS = 5.0  # a standard normal lies beyond with probability 6e-7
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
 def test_moments_distribution_and_tails(dtype):
-    z = noise.normals(N, KEY, 0, dtype).numpy().astype("float64")
+    z = noise.normals(N, KEY, 0, dtype=dtype).numpy().astype("float64")
     for power, mean, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)]:
         assert abs((z**power).mean() - mean) < SIGMAS * math.sqrt(variance / N), power
     assert stats.kstest(z, "norm").pvalue > 1e-4

@@ -46,6 +46,6 @@ def test_the_total_noise_has_the_variance_of_one(found, replicas):
 
 
 def test_replicas_draw_noise_of_their_own(found):
-    """Were it the same on both, the sum of two halves would have twice the variance; were it shared, it would repeat."""
+    """Were replica 0 to draw what one replica alone does, the two sums would be correlated."""
     one, two = (np.array(found[replicas]["noise"]["changes"]).ravel() for replicas in ("1", "2"))
     assert abs(np.corrcoef(one, two)[0, 1]) < 5 / math.sqrt(len(one))

@@ -15,37 +15,47 @@ import numpy as np
 import tensorflow as tf
 
 
+_LARGE = 1 << 15
+
+
 def entropy_key():
     """128 bits from the operating system, as two int64."""
     return struct.unpack("<qq", os.urandom(16))
 
 
-def normals(count, key, stream, dtype=tf.float32):
-    """[count] independent standard normal numbers.
+def normals(count, key, stream, stddev=1.0, dtype=tf.float32):
+    """[count] independent normal numbers of mean zero and standard deviation `stddev`.
 
     key: two int64 (Python integers or scalars). stream: a scalar int64; every (key, stream) has numbers of its own.
-    dtype: float32 from 32 random bits a number (no number beyond 6.7 standard deviations), or float64 from 64.
+    dtype: float32 from 32 random bits a number (none beyond 6.7 standard deviations), or float64 from 64.
     Source: Box and Muller 1958; Salmon et al. 2011 (Philox).
     """
-    bits = tf.int64 if dtype == tf.float64 else tf.int32
-    half = (count + 1) // 2
+    bits = tf.uint64 if dtype == tf.float64 else tf.uint32
+    step = 2.0 ** (-8 * bits.size)
+    half = -(-count // 2)
+    aligned = -(-half // 16) * 16  # rows of whole cache lines, which unstacking need not copy
     seed = tf.stack([tf.cast(key[0], tf.int64), tf.cast(key[1], tf.int64) + tf.cast(stream, tf.int64)])
-    whole = tf.random.stateless_uniform([2 * half], seed, minval=None, maxval=None, dtype=bits)
-    unit = tf.cast(whole, dtype) * 2.0 ** (1 - 8 * bits.size)  # in [-1, 1]
-    # The offset is half a step, so that no logarithm is of zero.
-    radius = tf.sqrt(-2.0 * tf.math.log(tf.abs(unit[:half]) + 2.0 ** (-1 - 8 * bits.size)))
-    angle = unit[half:] * math.pi
-    return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)[:count]
+    words = tf.random.stateless_uniform([2, aligned], seed, minval=None, maxval=None, dtype=bits)
+    first, second = tf.unstack(tf.cast(words, dtype))
+    radius = tf.sqrt(tf.math.log(first * step + step / 2) * (-2.0 * tf.cast(stddev, dtype) ** 2))
+    angle = second * (2.0 * math.pi * step)
+    found = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=0)
+    return found if 2 * aligned == count else found[:count]
 
 
 def like(tensors, stddev, key, stream, extra=0):
-    """A list of independent Gaussian noise shaped like `tensors`, and `extra` more standard normals, a vector."""
+    """A list of independent Gaussian noise shaped like `tensors`, and `extra` standard normals, a float32 vector.
+
+    A large tensor has a draw of its own, all small ones share one: that is the fewest operations and copies.
+    """
     sizes = [int(np.prod(tensor.shape)) for tensor in tensors]
     dtype = tf.float64 if any(tensor.dtype == tf.float64 for tensor in tensors) else tf.float32
-    flat = normals(sum(sizes) + extra, key, stream, dtype)
-    *parts, more = tf.split(flat, [*sizes, extra])
-    noise = [
-        tf.reshape(tf.cast(part * tf.cast(stddev, dtype), tensor.dtype), tensor.shape)
-        for part, tensor in zip(parts, tensors)
-    ]
-    return noise, tf.cast(more, tf.float32)
+    large = [index for index, size in enumerate(sizes) if size >= _LARGE]
+    small = [index for index, size in enumerate(sizes) if size < _LARGE]
+    first = stream * (len(large) + 2)
+    drawn = {index: normals(sizes[index], key, first + 2 + place, stddev, dtype) for place, index in enumerate(large)}
+    if small:
+        together = normals(sum(sizes[index] for index in small), key, first + 1, stddev, dtype)
+        drawn.update(zip(small, tf.split(together, [sizes[index] for index in small])))
+    noise = [tf.reshape(tf.cast(drawn[index], tensor.dtype), tensor.shape) for index, tensor in enumerate(tensors)]
+    return noise, normals(extra, key, first) if extra else tf.zeros([0])
