@@ -60,32 +60,32 @@ def test_a_problem_that_cannot_be_is_refused_by_the_name_of_the_argument(rng, ch
         make_problem(dataset, **changes)
 
 
-class Oracle:
-    """A callable whose logits favour `best`, then `second`, whatever the example."""
-
-    def __init__(self, best, second):
-        self.best, self.second = best, second
-
-    def __call__(self, x, training=False):
-        logits = np.zeros((len(x), 3), np.float32)
-        logits[:, self.best], logits[:, self.second] = 2, 1
-        return logits
+def say(best, second):
+    """Logits of a model that favours `best`, then `second`, for each of 30 examples."""
+    logits = np.zeros((30, 3), np.float32)
+    logits[:, best], logits[:, second] = 2, 1
+    return logits
 
 
-def test_runner_up_takes_a_correct_example_and_the_second_class_of_the_surrogate(rng):
+def test_runner_up_takes_an_example_that_all_get_right_and_their_second_class(rng):
     dataset = make_dataset(rng)
-    targets = {ts.attacks.choose_target("runner_up", dataset, seed, Oracle(1, 2)) for seed in range(40)}
+    targets = {ts.attacks.choose_target("runner_up", dataset, seed, [say(1, 2)]) for seed in range(40)}
     assert {target.true_label for target in targets} == {1}
     assert {target.intended_label for target in targets} == {2}
     assert {target.index for target in targets} == set(range(1, 30, 3))
     assert all(dataset.test.y[target.index] == 1 for target in targets)
+    other = say(1, 0)
+    other[:20, 1] = -1  # a second model that is wrong about the first 20
+    targets = {ts.attacks.choose_target("runner_up", dataset, seed, [say(1, 2), 3 * other]) for seed in range(40)}
+    assert {target.index for target in targets} == set(range(22, 30, 3))
+    assert {target.intended_label for target in targets} == {0}
 
 
 def test_random_rule_reaches_every_other_class_and_no_surrogate_is_needed(rng):
     dataset = make_dataset(rng)
     targets = [ts.attacks.choose_target("random", dataset, seed) for seed in range(60)]
     assert {(t.true_label, t.intended_label) for t in targets} == {(a, b) for a in range(3) for b in range(3) if a != b}
-    known = [ts.attacks.choose_target("random", dataset, seed, Oracle(0, 1)) for seed in range(40)]
+    known = [ts.attacks.choose_target("random", dataset, seed, [say(0, 1)]) for seed in range(40)]
     assert {target.true_label for target in known} == {0}
     assert {target.intended_label for target in known} == {1, 2}
 
@@ -116,7 +116,7 @@ def test_index_rule_takes_the_example_and_the_class_it_names(rng):
         ("index:30", "from 0 to 29"),
         ("index:4:3", "from 0 to 2"),
         ("index:4:1", "must not be that of test example 4"),
-        ("runner_up", "needs a surrogate"),
+        ("runner_up", "needs the logits"),
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_refused(rng, rule, words):
@@ -128,7 +128,7 @@ def test_a_surrogate_that_is_never_right_is_refused(rng):
     dataset = make_dataset(rng)
     dataset = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, y=np.zeros(30, np.int32)))
     with pytest.raises(ValueError, match="no test example correctly"):
-        ts.attacks.choose_target("runner_up", dataset, 0, Oracle(1, 2))
+        ts.attacks.choose_target("runner_up", dataset, 0, [say(1, 2)])
 
 
 def test_the_control_of_clean_label_poison_is_the_clean_training_set(rng):

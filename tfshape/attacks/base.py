@@ -105,25 +105,26 @@ def check_target_rule(rule, dataset):
     return (kind,)
 
 
-def choose_target(rule, dataset, seed, surrogate=None):
+def choose_target(rule, dataset, seed, logits=None):
     """Draws the test example to attack and the class it shall get. Never looks at whether an attack on it succeeds.
 
     Args:
       rule: one of
-        "runner_up": a random test example that the surrogate classifies correctly; intended is the surrogate's
-          second most likely class.
-        "random": a random test example (one that the surrogate classifies correctly, if there is one); intended is a
-          random other class.
+        "runner_up": a random test example that every surrogate classifies correctly; intended is the class that
+          comes second in the mean of their logits.
+        "random": a random test example (one that every surrogate classifies correctly, if there are any); intended is
+          a random other class.
         "index:N" or "index:N:C": test example N; intended is class C, by default a random other class.
       dataset: a `ts.datasets.Dataset`.
       seed: int >= 0.
-      surrogate: a clean model, not one of the victims: a `keras.Model` or any callable from inputs to logits.
+      logits: [S, N, num_classes], what S clean models, none of them a victim, say of the N test examples; or None.
+        One model alone is often right by so little that a victim of another seed errs without any attack.
 
     Returns:
       A `Target`.
 
     Raises:
-      ValueError: an unknown rule, a number outside the dataset, or runner_up without a surrogate.
+      ValueError: an unknown rule, a number outside the dataset, or runner_up without surrogates.
     """
     require_integer("seed", seed, 0)
     generator = np.random.default_rng([seed, 1])
@@ -136,18 +137,17 @@ def choose_target(rule, dataset, seed, surrogate=None):
     if kind == "index":
         intended = fixed[1] if fixed[1:] else other(fixed[0])
         return Target(fixed[0], int(labels[fixed[0]]), intended)
-    if surrogate is None:
-        if rule == "runner_up":
-            raise ValueError("target_rule runner_up needs a surrogate, got None")
+    if logits is None:
+        if kind == "runner_up":
+            raise ValueError("target_rule runner_up needs the logits of surrogates, got None")
         index = int(generator.integers(size))
         return Target(index, int(labels[index]), other(index))
-    logits = models.predict(surrogate, dataset.test.x)
-    correct = np.flatnonzero(logits.argmax(axis=1) == labels)
+    correct = np.flatnonzero((np.argmax(logits, axis=2) == labels).all(axis=0))
     if not len(correct):
-        raise ValueError("the surrogate classifies no test example correctly; train it longer")
+        raise ValueError("the surrogates classify no test example correctly; train them longer")
     index = int(generator.choice(correct))
-    intended = other(index) if rule == "random" else int(np.argsort(logits[index])[-2])
-    return Target(index, int(labels[index]), intended)
+    second = int(np.argsort(np.mean(logits, axis=0)[index])[-2])
+    return Target(index, int(labels[index]), second if kind == "runner_up" else other(index))
 
 
 def control(poisons, dataset):

@@ -97,11 +97,10 @@ class GradientMatching:
         _, x = min(results, key=lambda result: result[0])
         return base.make_poisons(problem, self, x, bases)
 
-    def surrogate(self, problem):
-        """One of the attacker's clean models, a `keras.Model`, for `choose_target`; `problem` needs no targets yet."""
-        model = surrogates.new_model(problem)
-        model.set_weights(self._pool(problem).finished[0])
-        return model
+    def test_logits(self, problem):
+        """What the attacker's clean surrogates say of the test examples, [S, N, num_classes], for `choose_target`;
+        `problem` needs no targets yet."""
+        return self._pool(problem).test_logits
 
     def _pool(self, problem):
         return surrogates.pool(problem, problem.surrogate_seed, self.ensemble, self.checkpoints)

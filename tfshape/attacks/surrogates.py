@@ -55,6 +55,7 @@ class Pool:
     Attributes:
       weights: a list, one entry a training and stage, the stages of one training together.
       finished: those at the end of training.
+      test_logits: what the finished ones say of the test examples, float32 [S, N, num_classes].
     """
 
     def __init__(self, problem, seed, ensemble, checkpoints):
@@ -64,28 +65,31 @@ class Pool:
             trained = [train(problem, (seed, k), checkpoints) for k in range(ensemble)]
         self.weights = [weights for stages in trained for weights in stages]
         self.finished = [stages[-1] for stages in trained]
-        self._problem, self._norms = problem, {}
+        self._train, self._norms = problem.dataset.train, {}
+        self._model = new_model(problem)
+        self.test_logits = np.stack([self._predict(weights, problem.dataset.test.x) for weights in self.finished])
+        signature = [tf.TensorSpec([None, *problem.dataset.input_shape]), tf.TensorSpec([None], tf.int32)]
+        self._norms_of_batch = tf.function(self._gradient_norms, signature)
+
+    def _predict(self, weights, x):
+        self._model.set_weights(weights)
+        return models.predict(self._model, x)
 
     def gradient_norms(self, label):
         """The l2 norm of the loss gradient of each training example of class `label`, a mean over `finished`."""
         if label not in self._norms:
-            train = self._problem.dataset.train
-            of_class = train.y == label
-            model = new_model(self._problem)
+            of_class = self._train.y == label
+            examples = tf.data.Dataset.from_tensor_slices((self._train.x[of_class], self._train.y[of_class]))
             norms = []
             for weights in self.finished:
-                model.set_weights(weights)
-                norms.append(gradient_norms(model, train.x[of_class], train.y[of_class]))
-            self._norms[label] = np.mean(norms, axis=0)
+                self._model.set_weights(weights)
+                norms.append(np.concatenate([self._norms_of_batch(*batch) for batch in examples.batch(64)]))
+            self._norms[label] = np.mean(norms, axis=0, dtype=np.float64)
         return self._norms[label]
 
-
-def gradient_norms(model, x, y, batch_size=64):
-    """The l2 norm of the cross-entropy gradient of each example, float64 [N]."""
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    norms = tf.function(lambda x, y: gradients.per_example(model, loss, x, y, training=False).norms)
-    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
-    return np.concatenate([norms(*batch).numpy() for batch in batches]).astype(np.float64)
+    def _gradient_norms(self, x, y):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return gradients.per_example(self._model, loss, x, y, training=False).norms
 
 
 def new_model(problem):
