@@ -44,9 +44,11 @@ def draw(rows, path):
     """
     from matplotlib.backends import backend_agg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     models = list(dict.fromkeys(row["model"] for row in rows))
-    figure = Figure(figsize=(max(6, 3.2 * len(models)), 7), layout="constrained")
+    width = max(6, 3.2 * len(models))
+    figure = Figure(figsize=(width, 7.5), layout="constrained")
     backend_agg.FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(models), squeeze=False)
     for column, model in enumerate(models):
@@ -60,13 +62,17 @@ def draw(rows, path):
             sizes = sorted({row["batch_size"] for row in rows})
             panel.set_xticks(sizes, [str(size) for size in sizes])
             panel.minorticks_off()
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter("{x:g}")
             panel.grid(True, color="0.9")
             if not column:
                 panel.set_ylabel(label)
         axes[0][column].set_title(model)
         axes[1][column].set_xlabel("batch size")
     found = dict(zip(*reversed(_handles(axes))))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(4, len(found)), fontsize=8)
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=min(int(width // 2.8), len(found)), fontsize=8
+    )
     figure.savefig(path, dpi=150)
 
 
@@ -90,6 +96,7 @@ def _line(panel, rows, name):
         color="black" if ours or plain else "0.45",
         linestyle="--" if plain else "-",
         linewidth=2.5 if ours else 1,
+        zorder=3 if ours else 2,
         marker=_MARKERS[variant],
         markerfacecolor="black" if ours else "white",
         capsize=2,
