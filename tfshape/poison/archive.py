@@ -62,6 +62,7 @@ def read(path, names):
     Raises:
       ValueError: the file is anything else. OSError: it cannot be opened.
     """
+    path = os.fspath(path)  # not a number, which would be an open file of the process
     with open(path, "rb") as file:
         try:
             digest = _digest(file)
@@ -70,7 +71,7 @@ def read(path, names):
             return _members(file, names)
         except Exception as error:  # zipfile and NumPy raise a dozen kinds on hostile bytes
             reason = shorten(error) or type(error).__name__
-            raise ValueError(f"{os.fspath(path)!r} is not a readable poisons file: {reason}") from None
+            raise ValueError(f"{path!r} is not a readable poisons file: {reason}") from None
 
 
 def _members(file, names):

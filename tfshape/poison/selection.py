@@ -27,8 +27,9 @@ def check_classes(who, classes, num_classes=None):
     """A sorted tuple of classes, or None for all of them."""
     if classes is None:
         return None
-    classes = [classes] if isinstance(classes, numbers.Integral) else list(classes)
-    if not classes:
+    if not np.iterable(classes):
+        classes = [classes]
+    if not len(classes):
         raise ValueError(f"{who}: classes is empty, expected at least one class, or None for all")
     return tuple(sorted({check_integer(who, "classes", value, 0, num_classes) for value in classes}))
 

@@ -1,0 +1,191 @@
+"""Writes a poisoned copy of a dataset that any framework can read, and which of its examples are poison.
+
+  bin/poison --transform='flip_labels(rate=0.1)' --output=flipped.tfrecord
+  bin/poison --transform='stamp("patch(size=3)", rate=0.05, target_class=7)' --output=trojan.npz
+  bin/poison --split=test --transform='stamp_test("patch(size=3)", target_class=7)' --output=triggered.npz
+  bin/poison --dataset=cifar10 --transform='replace("poisons.npz")' --output=crafted.tfrecord
+
+Transforms: flip_labels, stamp, stamp_test, insert, replace, perturb; triggers: patch, blend, sinusoid, warp; arguments
+as in tfshape.poison, files (poisons, deltas, patterns) by path. Repeat --transform to apply several, in order.
+
+An .npz holds x, y and is_poison. A .tfrecord holds one tf.train.Example an example: x, its raw little-endian bytes in
+row-major order, y and is_poison, int64. Beside either stands OUTPUT.json: the indices of the poison in the output,
+the shape and dtype of x, and how all of it was made.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+
+from absl import flags
+
+from tfshape import calls
+from tfshape.cli import common
+
+FLAGS = flags.FLAGS
+SCHEMA = 1
+
+flags.DEFINE_string("dataset", "fashion_mnist_mini", "dataset: a name, tfds:<name> or npz:<path>")
+flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")
+flags.DEFINE_list("classes", None, "keep and relabel only these classes: 3,4")
+flags.DEFINE_enum("split", "train", ["train", "test"], "which part of the dataset")
+flags.DEFINE_multi_string("transform", [], "a call such as 'flip_labels(rate=0.1)'; may be repeated")
+flags.DEFINE_string("output", None, "file to write, .tfrecord or .npz")
+
+
+def main():
+    """Loads, poisons and writes what the flags say."""
+    if not FLAGS.transform:
+        raise ValueError("transform=[]: allowed is at least one, such as --transform='flip_labels(rate=0.1)'")
+    if FLAGS.output is None or not FLAGS.output.endswith((".npz", ".tfrecord")):
+        raise ValueError(f"output={FLAGS.output!r}: allowed is a file name that ends in .npz or .tfrecord")
+    for text in FLAGS.transform:
+        calls.parse("transform", text)
+    common.check_writable("output", os.path.dirname(FLAGS.output))
+
+    import tensorflow as tf
+
+    from tfshape import datasets, poison
+    from tfshape.evaluation.run import provenance
+
+    data = datasets.load(FLAGS.dataset, FLAGS.data_dir, _classes())
+    choices = _transforms(data.num_classes)
+    pipeline = poison.Pipeline([calls.build("transform", text, choices) for text in FLAGS.transform])
+    poisoned = getattr(data, FLAGS.split).as_dataset().apply(pipeline)
+    try:
+        with common.progress() as progress:
+            x, y, is_poison = _collect(poisoned, progress)
+    except tf.errors.InvalidArgumentError as error:  # what only the examples themselves show
+        raise ValueError(f"transform={FLAGS.transform}: {error.message.splitlines()[0]}") from None
+    if y.max() >= data.num_classes:
+        raise ValueError(f"transform={FLAGS.transform}: gives label {y.max()}, allowed are 0 to {data.num_classes - 1}")
+    about = {
+        "schema": SCHEMA,
+        "dataset": FLAGS.dataset,
+        "classes": _classes(),
+        "split": FLAGS.split,
+        "transforms": pipeline.record,
+        **provenance(),
+        "num_classes": data.num_classes,
+        "num_examples": len(y),
+        "x": {"shape": list(x.shape[1:]), "dtype": str(x.dtype)},
+        "poison_indices": is_poison.nonzero()[0].tolist(),
+    }
+    os.makedirs(os.path.dirname(FLAGS.output) or ".", exist_ok=True)
+    with _renamed(FLAGS.output) as file, _renamed(f"{FLAGS.output}.json") as beside:
+        _save(file, x, y, is_poison)
+        with open(beside, "w", encoding="utf-8") as listing:
+            json.dump(about, listing)
+    print(f"{FLAGS.output}: {len(y)} examples; {is_poison.sum()} are poison, listed in {FLAGS.output}.json")
+
+
+def _classes():
+    if FLAGS.classes is None:
+        return None
+    if not all(item.strip().isdecimal() for item in FLAGS.classes):
+        raise ValueError(f"classes={','.join(FLAGS.classes)}: allowed is a list of class numbers, such as 3,4")
+    return [int(item) for item in FLAGS.classes]
+
+
+def _transforms(num_classes):
+    """The transforms by name, as a flag can write them: files by path, triggers as calls, marks always on."""
+    from tfshape import poison
+
+    triggers = {"patch": poison.patch, "sinusoid": poison.sinusoid, "warp": poison.warp}
+
+    def blend(pattern="noise", **options):
+        return poison.blend(pattern if pattern == "noise" else _array("pattern", pattern), **options)
+
+    def target(value):
+        if isinstance(value, int) and value >= num_classes:
+            raise ValueError(f"transform: target_class={value}, allowed is 0 to {num_classes - 1}")
+        return value
+
+    def read(text):
+        return calls.build("trigger", str(text), {**triggers, "blend": blend})
+
+    def flip_labels(rate, num_classes=num_classes, **options):
+        return poison.flip_labels(rate, num_classes, mark=True, **options)
+
+    def stamp(trigger, rate, target_class, **options):
+        return poison.stamp(read(trigger), rate, target(target_class), mark=True, **options)
+
+    def stamp_test(trigger, target_class, **options):
+        return poison.stamp_test(read(trigger), target(target_class), mark=True, **options)
+
+    def insert(poisons):
+        return poison.insert(poison.Poisons.load(poisons), mark=True)
+
+    def replace(poisons):
+        return poison.replace(poison.Poisons.load(poisons), mark=True)
+
+    def perturb(deltas, **options):
+        return poison.perturb(_array("deltas", deltas), mark=True, **options)
+
+    functions = flip_labels, stamp, stamp_test, insert, replace, perturb
+    for function in functions:
+        function.__qualname__ = function.__name__  # what a message about its arguments says
+    return {function.__name__: function for function in functions}
+
+
+def _array(argument, path):
+    """An .npy file of numbers: mapped, not read, so that a header cannot claim more than the file has."""
+    import numpy as np
+
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise ValueError(f"transform: {argument}={path!r}: {error.strerror or error}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"transform: {argument}={path!r}: allowed is an .npy file of numbers: {error}") from None
+
+
+def _collect(dataset, progress):
+    """All elements of a dataset of (x, y, is_poison), stacked."""
+    import numpy as np
+
+    total, parts, count = int(dataset.cardinality()), [], 0
+    for part in dataset.batch(256).as_numpy_iterator():
+        parts.append(part)
+        count += len(part[1])
+        progress(count, max(total, count), "poisoning")
+    if not parts:
+        raise ValueError(f"transform={FLAGS.transform}: leaves no examples")
+    return [np.concatenate(part) for part in zip(*parts)]
+
+
+def _save(path, x, y, is_poison):
+    import numpy as np
+    import tensorflow as tf
+
+    if FLAGS.output.endswith(".npz"):
+        with open(path, "wb") as file:
+            np.savez(file, x=x, y=y, is_poison=is_poison)
+        return
+    little = x.astype(x.dtype.newbyteorder("<"), copy=False)
+    with tf.io.TFRecordWriter(path) as writer:
+        for image, label, mark in zip(little, y, is_poison):
+            features = {
+                "x": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.tobytes()])),
+                "y": tf.train.Feature(int64_list=tf.train.Int64List(value=[int(label)])),
+                "is_poison": tf.train.Feature(int64_list=tf.train.Int64List(value=[int(mark)])),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+
+@contextlib.contextmanager
+def _renamed(path):
+    """A temporary name beside `path`, which becomes `path` when all went well."""
+    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def run():
+    """Entry point of `bin/poison` and `tfshape-poison`."""
+    common.run(main)
