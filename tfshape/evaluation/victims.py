@@ -99,8 +99,8 @@ class Setting:
             initial_model=self.initial_model,
         )
         if self.attack.kind == "targeted":
-            surrogate = self.attack.surrogate(problem)
-            target = attacks.choose_target(e.target_rule, self.dataset, self.seed("target"), surrogate)
+            logits = self.attack.test_logits(problem)
+            target = attacks.choose_target(e.target_rule, self.dataset, self.seed("target"), logits)
             problem = dataclasses.replace(problem, targets=(target,))
         return self.attack.craft(problem), time.perf_counter() - start
 
