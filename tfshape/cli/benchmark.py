@@ -105,7 +105,7 @@ def _peers(settings):
 
 
 def _config(settings, peers):
-    from tfshape.evaluation.run import provenance
+    from tfshape.evaluation.provenance import provenance
 
     return {
         "schema": shaping.SCHEMA,

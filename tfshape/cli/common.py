@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import sys
+import tempfile
 import time
 import traceback
 
@@ -58,8 +59,10 @@ def check_writable(flag, path):
     folder = os.path.abspath(path)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
-        raise ValueError(f"{flag}={path!r}: cannot be written; allowed is a folder that can")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # os.access says yes to root, even where no file can be made
+    except OSError:
+        raise ValueError(f"{flag}={path!r}: cannot be written; allowed is a folder that can") from None
 
 
 @contextlib.contextmanager

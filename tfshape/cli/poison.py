@@ -47,7 +47,7 @@ def main():
     import tensorflow as tf
 
     from tfshape import datasets, poison
-    from tfshape.evaluation.run import provenance
+    from tfshape.evaluation.provenance import provenance
 
     data = datasets.load(FLAGS.dataset, FLAGS.data_dir, _classes())
     choices = _transforms(data.num_classes)

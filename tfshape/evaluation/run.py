@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import pathlib
-import platform
-import subprocess
-import sys
-
-import tfshape
 from tfshape import attacks, calls, datasets, models, poison
 from tfshape.evaluation import victims
 from tfshape.evaluation.experiment import require
+from tfshape.evaluation.provenance import provenance
 from tfshape.evaluation.results import Results
-
-PACKAGES = ("tensorflow", "keras", "tensorflow-privacy", "dp-accounting", "numpy")
 
 
 def evaluate(experiment, output_dir=None, progress=None):
@@ -74,28 +66,6 @@ def evaluate(experiment, output_dir=None, progress=None):
 def make_attack(text):
     """The attack that `"name"` or `"name(option=value)"` spells. Raises ValueError for an unknown name or option."""
     return calls.build("attack", text, {name: attacks.get(name) for name in attacks.names()})
-
-
-def provenance():
-    """What ran: versions, git revision (None outside a checkout, `+` for uncommitted changes), platform, command."""
-    versions = {"python": platform.python_version(), "tfshape": tfshape.__version__}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {"versions": versions, "git": _git_revision(), "platform": platform.platform(), "command": sys.argv}
-
-
-def _git_revision():
-    root = pathlib.Path(tfshape.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _crafted(setting, directory):

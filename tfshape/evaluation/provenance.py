@@ -1,0 +1,35 @@
+"""What a result was made with: enough to make it again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+import sys
+
+import tfshape
+
+PACKAGES = ("tensorflow", "keras", "tensorflow-privacy", "dp-accounting", "numpy")
+
+
+def provenance():
+    """What ran: versions, git revision (None outside a checkout, `+` for uncommitted changes), platform, command."""
+    versions = {"python": platform.python_version(), "tfshape": tfshape.__version__}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"versions": versions, "git": _git_revision(), "platform": platform.platform(), "command": sys.argv}
+
+
+def _git_revision():
+    root = pathlib.Path(tfshape.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
