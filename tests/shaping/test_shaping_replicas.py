@@ -32,7 +32,7 @@ def test_the_update_is_that_of_one_replica(found, name):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-7)
     for key in ("loss", "accuracy", "nonfinite"):
         # Keras 3 averages the replicas' metrics however few rows one of them had.
-        np.testing.assert_allclose(two["logs"][key], one["logs"][key], rtol=0.05 if name == "uneven" else 1e-4)
+        np.testing.assert_allclose(two["logs"][key], one["logs"][key], rtol=0.1 if name == "uneven" else 1e-4)
 
 
 @pytest.mark.parametrize("replicas", ["1", "2"])

@@ -107,6 +107,13 @@ if KERAS2:
         assert all(config[key] == value for key, value in words.items())
         assert type(shaped.optimizer).__module__.startswith("tensorflow_privacy")
 
+    def test_optimizer_options_that_would_be_lost_are_refused():
+        shaped = ts.shaping.tensorflow_privacy.shape(small(), ts.shaping.Clip(1.0))
+        with pytest.raises(ValueError, match="optimizer must not use weight_decay with tensorflow-privacy; got 0.1"):
+            shaped.compile(keras.optimizers.SGD(0.1, weight_decay=0.1), "mse")
+        with pytest.raises(ValueError, match="optimizer must be one of sgd, adam, adagrad.*got 'RMSprop'"):
+            shaped.compile("rmsprop", "mse")
+
     def test_trains_on_a_schedule_and_reports_metrics(rng):
         x, y = data(rng, 12)
         shaped = ts.shaping.tensorflow_privacy.shape(small(), ts.shaping.dp_sgd(1.0, 0.1))

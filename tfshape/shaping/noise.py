@@ -14,7 +14,6 @@ import struct
 import numpy as np
 import tensorflow as tf
 
-
 _LARGE = 1 << 15
 
 

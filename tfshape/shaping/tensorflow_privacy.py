@@ -16,11 +16,17 @@ import warnings
 import keras
 import tensorflow as tf
 
+from ..gradients.losses import per_example_losses
 from .base import number
 from .chain import Chain, GaussianNoise
 from .clipping import Clip
 
 _NAMES = {"sgd": "SGD", "adam": "Adam", "adagrad": "Adagrad"}
+_OPTIONS = {
+    "SGD": ("momentum", "nesterov"),
+    "Adam": ("beta_1", "beta_2", "epsilon", "amsgrad"),
+    "Adagrad": ("initial_accumulator_value", "epsilon"),
+}
 _COPIES = 6
 _LIMIT_GB = 8
 
@@ -112,20 +118,24 @@ class _DPKerasModel(keras.Model):
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._num_microbatches, self._batch_size, self._vectorized = num_microbatches, batch_size, vectorized
 
-    def call(self, inputs, training=None, mask=None):
-        return self.model(inputs, training=training, mask=mask)
+    def call(self, inputs, training=None):
+        return self.model(inputs, training=training)
 
     def compile(self, optimizer="sgd", loss=None, **options):
         if loss is None:
             raise ValueError("loss must be given; got None")
-        self._example_loss = _unreduced(loss)
+        self._given_loss = loss
         super().compile(optimizer=self._dp_optimizer(optimizer), loss=loss, **options)
 
     def _dp_optimizer(self, given):
-        config = dict(keras.optimizers.get(given).get_config())
-        rate = keras.optimizers.get(given).learning_rate
-        if isinstance(config["learning_rate"], dict):
-            rate = keras.optimizers.schedules.deserialize(config["learning_rate"])
+        given = keras.optimizers.get(given)
+        name, config = type(given).__name__, given.get_config()
+        for key in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema"):
+            if config.get(key):
+                raise ValueError(f"optimizer must not use {key} with tensorflow-privacy; got {config[key]!r}")
+        rate = config["learning_rate"]
+        if isinstance(rate, dict):
+            rate = keras.optimizers.schedules.deserialize(rate)
         vectorized = self._vectorized
         if vectorized is None:
             count = sum(int(tf.size(variable)) for variable in self.model.trainable_variables)
@@ -133,10 +143,7 @@ class _DPKerasModel(keras.Model):
             vectorized = need <= _LIMIT_GB
             if not vectorized:
                 warnings.warn(f"tensorflow-privacy may need {need:.0f} GB a step; engine `fast` does not", stacklevel=3)
-        allowed = {"SGD": ("momentum", "nesterov"), "Adam": ("beta_1", "beta_2", "epsilon", "amsgrad")}
-        allowed["Adagrad"] = ("initial_accumulator_value", "epsilon")
-        name = type(keras.optimizers.get(given)).__name__
-        options = {key: config[key] for key in allowed.get(name, ())}
+        options = {key: config[key] for key in _OPTIONS.get(name, ())}
         return optimizer(name, rate, self._clip, self._noise, vectorized=vectorized, **options)
 
     def fit(self, x=None, y=None, batch_size=None, **options):
@@ -153,7 +160,6 @@ class _DPKerasModel(keras.Model):
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self._check_divides(tf.nest.flatten(x)[0].shape[0])
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             losses = self._weighted_losses(y, y_pred, sample_weight)
@@ -174,26 +180,8 @@ class _DPKerasModel(keras.Model):
     def _weighted_losses(self, y, y_pred, sample_weight):
         if self.losses:
             raise ValueError("model has regularisation losses, which tensorflow-privacy would clip; use engine `fast`")
-        losses = self._example_loss(y, y_pred)
-        losses = tf.reshape(losses, [tf.shape(losses)[0], -1])
-        if sample_weight is not None:
-            losses *= tf.reshape(tf.cast(sample_weight, losses.dtype), [tf.shape(losses)[0], -1])
-        return tf.reduce_mean(losses, axis=1)
+        return per_example_losses(self._given_loss, y, y_pred, sample_weight)
 
     def _logs(self, x, y, y_pred, sample_weight, losses):
         self._mean_loss.update_state(losses)
         return {**self.compute_metrics(x, y, y_pred, sample_weight), "loss": self._mean_loss.result()}
-
-
-def _unreduced(loss):
-    """The loss of each example: what a Keras loss computes before it reduces."""
-    loss = keras.losses.get(loss)
-    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
-
-    def losses(y_true, y_pred):
-        values = tf.convert_to_tensor(function(y_true, y_pred))
-        if values.shape.rank == 0:
-            raise ValueError(f"loss must give one value an example; {loss!r} gave a scalar")
-        return values
-
-    return losses
