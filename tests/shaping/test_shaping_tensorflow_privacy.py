@@ -109,9 +109,9 @@ if KERAS2:
 
     def test_optimizer_options_that_would_be_lost_are_refused():
         shaped = ts.shaping.tensorflow_privacy.shape(small(), ts.shaping.Clip(1.0))
-        with pytest.raises(ValueError, match="optimizer must not use weight_decay with tensorflow-privacy; got 0.1"):
+        with pytest.raises(ValueError, match=r"optimizer must not use weight_decay with tensorflow-privacy; got 0.1"):
             shaped.compile(keras.optimizers.SGD(0.1, weight_decay=0.1), "mse")
-        with pytest.raises(ValueError, match="optimizer must be one of sgd, adam, adagrad.*got 'RMSprop'"):
+        with pytest.raises(ValueError, match=r"optimizer must be one of sgd, adam, adagrad.*got 'RMSprop'"):
             shaped.compile("rmsprop", "mse")
 
     def test_trains_on_a_schedule_and_reports_metrics(rng):

@@ -134,8 +134,7 @@ class _DPKerasModel(keras.Model):
             if config.get(key):
                 raise ValueError(f"optimizer must not use {key} with tensorflow-privacy; got {config[key]!r}")
         rate = config["learning_rate"]
-        if isinstance(rate, dict):
-            rate = keras.optimizers.schedules.deserialize(rate)
+        rate = keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else float(rate)
         vectorized = self._vectorized
         if vectorized is None:
             count = sum(int(tf.size(variable)) for variable in self.model.trainable_variables)
