@@ -9,7 +9,7 @@ gradient of the loss with respect to the pre-activation. Its norm has two forms,
               arXiv 1510.01799; Li et al. 2021, arXiv 2110.05679; Bu et al. 2022, arXiv 2205.10683)
 
 with n taps of I inputs and O outputs. A direct gradient that is no larger than the layer's own activations is kept, and
-then the weighted sum is nearly free; otherwise the sum is one ordinary kernel gradient (Bu et al. 2022, arXiv 2210.00038).
+then the weighted sum is nearly free; otherwise it is one ordinary kernel gradient (Bu et al. 2022, arXiv 2210.00038).
 """
 
 import tensorflow as tf
@@ -60,7 +60,7 @@ def linear_part(variable, maps):
     if len(maps) == 1 and first.a.shape.rank == 2:
         return Outer(variable, first)
     part = Factored(variable, maps)
-    return parts.Stored([variable], [part.direct()]) if part.fits else part
+    return part.kept() if part.fits else part
 
 
 class Outer:
@@ -87,48 +87,65 @@ class Outer:
         return [self._map.a[:, :, None] * self._map.e[:, None, :]]
 
 
+class Kept:
+    """The blocks of every G_i: a list of n tensors [B, (groups,) I, O]."""
+
+    def __init__(self, variable, blocks, layout):
+        self.variables, self._blocks, self._layout = [variable], blocks, layout
+        self._flat = [tf.reshape(block, [-1, parts.size(block.shape[1:])]) for block in blocks]
+
+    def squares(self):
+        return tf.add_n([parts.square_sum(block) for block in self._flat])
+
+    def dot(self, directions):
+        return parts.Stored(self.variables, self.materialize()).dot(directions)
+
+    def gram(self):
+        return tf.add_n([tf.matmul(block, block, transpose_b=True) for block in self._flat])
+
+    def weighted_sum(self, weights, keep):
+        weights = tf.cast(weights, self._flat[0].dtype)[None]
+        sums = [tf.matmul(weights, parts.zero_rows(block, keep)) for block in self._flat]
+        sums = tf.stack([tf.reshape(s, block.shape[1:]) for s, block in zip(sums, self._blocks)])
+        return [self._layout(sums, self.variables[0].shape)]
+
+    def materialize(self):
+        return [self._layout(tf.stack(self._blocks, 1), self.variables[0].shape)]
+
+
 class Factored:
-    """A kernel used at several positions, or in several calls, kept as its factors."""
+    """A kernel used at several positions, or in several calls, as its factors."""
 
     def __init__(self, variable, maps):
         self.variables, self._maps = [variable], maps
-        taps, self._e = _concatenate([linear.factors() for linear in maps])
-        self._taps = taps
-        inputs, outputs, time = taps[0].shape[-1], self._e.shape[-1], self._e.shape[-2]
-        groups = self._e.shape[1] if self._e.shape.rank == 4 else 1
-        n = len(taps)
+        self._taps, self._e = _concatenate([linear.factors() for linear in maps])
+        inputs, outputs, time = self._taps[0].shape[-1], self._e.shape[-1], self._e.shape[-2]
+        n = len(self._taps)
         # with an unknown number of positions the choice falls to a tf.cond, and nothing is kept
-        self.fits = time is not None and n * groups * inputs * outputs <= time * groups * (inputs + outputs)
+        self.fits = time is not None and n * inputs * outputs <= time * (inputs + outputs)
         steps = tf.shape(self._e)[-2] if time is None else time
         self._ghost = 2 * steps * (n * inputs + outputs) < n * inputs * outputs
 
-    def _product(self, tap):
-        return self._maps[0].product(tap, self._e)
-
-    def direct(self):
-        """[B, n, (groups,) I, O] laid out as [B, *kernel.shape]."""
-        return self._maps[0].layout(tf.stack([self._product(tap) for tap in self._taps], 1), self.variables[0].shape)
+    def kept(self):
+        """The same with the blocks computed."""
+        blocks = [self._maps[0].product(tap, self._e) for tap in self._taps]
+        return Kept(self.variables[0], blocks, self._maps[0].layout)
 
     def squares(self):
-        def direct():
-            return tf.add_n([parts.square_sum(self._product(tap)) for tap in self._taps])
-
-        def ghost():
-            inner = tf.add_n([tf.matmul(tap, tap, transpose_b=True) for tap in self._taps])
-            inner *= tf.matmul(self._e, self._e, transpose_b=True)
-            return tf.reduce_sum(inner, list(range(1, inner.shape.rank)))
-
         if isinstance(self._ghost, bool):
-            return ghost() if self._ghost else direct()
-        return tf.cond(self._ghost, ghost, direct)
+            return self._ghost_squares() if self._ghost else self.kept().squares()
+        return tf.cond(self._ghost, self._ghost_squares, lambda: self.kept().squares())
+
+    def _ghost_squares(self):
+        inner = tf.add_n([tf.matmul(tap, tap, transpose_b=True) for tap in self._taps])
+        inner *= tf.matmul(self._e, self._e, transpose_b=True)
+        return tf.reduce_sum(inner, list(range(1, inner.shape.rank)))
 
     def dot(self, directions):
         return tf.add_n([linear.push(directions[0]) for linear in self._maps])
 
     def gram(self):
-        blocks = [self._product(tap) for tap in self._taps]
-        flat = [tf.reshape(block, [tf.shape(block)[0], -1]) for block in blocks]
-        return tf.add_n([tf.matmul(block, block, transpose_b=True) for block in flat])
+        return self.kept().gram()
 
     def weighted_sum(self, weights, keep):
         shape = self.variables[0].shape
@@ -142,7 +159,7 @@ class Factored:
         return [tf.add_n(sums)]
 
     def materialize(self):
-        return [self.direct()]
+        return self.kept().materialize()
 
 
 def _concatenate(factors):

@@ -51,9 +51,8 @@ def _widen(tensor):
 
 def _same_rank(y_true, y_pred):
     """Labels [B] for predictions [B, 1] become [B, 1], as in Keras; else they would broadcast to [B, B]."""
-    if tf.is_tensor(y_true) and y_true.shape.rank is not None and y_pred.shape.rank == y_true.shape.rank + 1:
-        if y_pred.shape[-1] == 1:
-            return y_true[..., None]
+    if tf.is_tensor(y_true) and y_true.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
+        return y_true[..., None]
     return y_true
 
 

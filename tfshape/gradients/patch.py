@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 _active = threading.local()
-_lock = threading.RLock()
+lock = threading.RLock()
 _patched = {}  # id(layer) -> [layer, number of passes in progress, the attributes that were replaced]
 _do_not_convert = tf.autograph.experimental.do_not_convert
 
@@ -59,7 +59,7 @@ def _converted(cache=[]):  # noqa: B006
 
 
 def _patch(layers):
-    with _lock:
+    with lock:
         for layer in layers:
             entry = _patched.setdefault(id(layer), [layer, 0])
             entry[1] += 1
@@ -73,7 +73,7 @@ def _patch(layers):
 
 
 def _unpatch(layers):
-    with _lock:
+    with lock:
         for layer in layers:
             entry = _patched[id(layer)]
             entry[1] -= 1

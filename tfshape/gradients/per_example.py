@@ -68,8 +68,8 @@ class PerExample:
       losses: [B], times the sample weights.
       y_pred: the model's output.
       variables: what the gradients are with respect to.
-      layers: list of (name, indices into `variables`), one a row of `layer_norms`: a layer with variables of its own, or
-        several if they share a variable. Variables the loss does not depend on are in no row.
+      layers: list of (name, indices into `variables`), one a row of `layer_norms`: a layer with variables of its own,
+        or several if they share a variable. Variables of layers that were not called are in no row.
 
     All methods work eagerly and in a `tf.function`, and are differentiable (with respect to x, for instance) if
     `per_example` was called under the outer tape too. Norms are summed in float32, or float64 in a float64 model; an

@@ -7,14 +7,11 @@ import tensorflow as tf
 
 from tfshape.gradients import layers as layers_lib
 from tfshape.gradients import patch, rules
-
+from tfshape.gradients.rules import again
 
 _hints = (
     weakref.WeakKeyDictionary()
 )  # model -> what earlier passes found out: (ids of opaque layers, of loose variables)
-
-# float16 loses gradients below 6e-8; this is what a loss scale of 2^15 on the mean gives each of 256 examples
-_FLOAT16_SCALE = 128.0
 
 
 def run(model, variables, x, training, losses_of):
@@ -90,7 +87,7 @@ class Record:
                 "the model adds a loss that depends on the examples (activity_regularizer or add_loss), which escapes "
                 "per-example gradients; allowed: losses of the weights alone; make it part of the loss function"
             )
-        scale = _FLOAT16_SCALE if any(t.dtype == tf.float16 for t in targets) else 1.0
+        scale = again.FLOAT16_SCALE if any(t.dtype == tf.float16 for t in targets) else 1.0
         gradients = iter(self.tape.gradient(losses, targets, tf.fill(tf.shape(losses), tf.cast(scale, losses.dtype))))
         del self.tape
         for call in calls:

@@ -119,7 +119,7 @@ class ConvolutionMap(linear.LinearMap):
     def factors(self):
         window, a, e = self._window, self.a, self.e
         inputs, outputs, groups = a.shape[-1], e.shape[-1], window.groups
-        if groups == 1 and 1 < window.count and window.count * inputs <= 4 * outputs:
+        if groups == 1 and window.count > 1 and window.count * inputs <= 4 * outputs:
             # with few channels it is cheaper to gather all taps at once, by a convolution with an identity kernel
             identity = tf.eye(window.count * inputs, dtype=a.dtype)
             patches = window.convolve(a, tf.reshape(identity, [*window.size, inputs, -1]))

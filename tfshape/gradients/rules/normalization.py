@@ -6,24 +6,24 @@ import keras
 import tensorflow as tf
 
 from tfshape.gradients import layers as layers_lib
-from tfshape.gradients import parts
+from tfshape.gradients import parts, patch
 from tfshape.gradients.rules import base
 from tfshape.gradients.rules.dense import sum_calls
 
-_KINDS = (keras.layers.LayerNormalization, keras.layers.GroupNormalization)
+_KINDS = (keras.layers.LayerNormalization, keras.layers.GroupNormalization, keras.layers.BatchNormalization)
 
 
 class Rule(base.Rule):
-    """A layer y = gamma * n(x) + beta: n(x) comes from the layer itself, run without gamma and beta.
+    """y = gamma * n(x) + beta, run with a copy of gamma and beta for each example.
 
-    Per-example gradients of gamma and beta are as small as one position of the activations, so they are kept.
+    The gradients of those are the per-example gradients, from the backward pass itself; they are kept, being as small
+    as one position of the activations. Group and batch normalisation are put as y = scale * x + offset with scale and
+    offset the same at all positions, so that the backward pass sums over positions but once.
     """
 
     @staticmethod
     def matches(layer):
-        return isinstance(layer, (*_KINDS, keras.layers.BatchNormalization)) and not base.overrides(
-            layer, (*_KINDS, keras.layers.BatchNormalization)
-        )
+        return isinstance(layer, _KINDS) and not base.overrides(layer, _KINDS) and _axes(layer, 1 << 20) is not None
 
     @staticmethod
     def known(layer):
@@ -32,56 +32,87 @@ class Rule(base.Rule):
     def run(self, record, call, args, kwargs):
         layer = self.layer
         inputs, args, kwargs = base.first(args, kwargs)
-        if not tf.is_tensor(inputs) or inputs.shape.rank is None:
+        if not tf.is_tensor(inputs) or inputs.shape.rank is None or None in inputs.shape[1:]:
             raise record.retry(layer)
-        rank = inputs.shape.rank
-        if isinstance(layer, keras.layers.BatchNormalization):
-            mean, variance = (
-                self._broadcast(v, rank, inputs.dtype) for v in (layer.moving_mean, layer.moving_variance)
-            )
-            normal = (inputs - mean) * tf.math.rsqrt(variance + tf.cast(layer.epsilon, inputs.dtype))
+        if isinstance(layer, keras.layers.GroupNormalization) and kwargs.get("mask") is not None:
+            raise record.retry(layer)
+        x = base.wide(inputs)
+        copies = {}
+        for name, variable in (("gamma", layer.gamma), ("beta", layer.beta)):
+            if variable is not None:
+                copies[name] = self._copies(variable, x)
+                if self.has(variable):
+                    record.watch(copies[name])
+        if isinstance(layer, keras.layers.LayerNormalization):
+            with _without_weights(layer):
+                y = base.wide(record.invoke(call, (inputs, *args), kwargs))
+            y = y * copies["gamma"] if "gamma" in copies else y
+            y = y + copies["beta"] if "beta" in copies else y
         else:
-            with _plain(layer):
-                normal = record.invoke(call, (inputs, *args), kwargs)
-        outputs = normal
-        if layer.gamma is not None:
-            outputs *= self._broadcast(layer.gamma, rank, outputs.dtype)
-        if layer.beta is not None:
-            outputs += self._broadcast(layer.beta, rank, outputs.dtype)
-        self.calls.append(base.Call(normal, [record.watch(outputs)]))
-        return outputs
+            mean, scale = self._grouped(x) if hasattr(layer, "groups") else self._moving(x)
+            scale = scale * copies["gamma"] if "gamma" in copies else scale
+            offset = copies["beta"] - mean * scale if "beta" in copies else -mean * scale
+            y = x * scale + offset
+        self.calls.append(base.Call(None, [copies[name] for name in ("gamma", "beta") if self._wanted(name)]))
+        return tf.cast(y, inputs.dtype)
 
-    def _axes(self, rank):
-        axis = self.layer.axis
-        return sorted(n % rank for n in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    def _wanted(self, name):
+        return self.has(getattr(self.layer, name))
 
-    def _broadcast(self, variable, rank, dtype):
-        shape = [1] * rank
-        for axis, n in zip(self._axes(rank), variable.shape):
+    def _copies(self, variable, x):
+        """[B, ...]: the variable for each example, to multiply x with."""
+        shape = [1] * x.shape.rank
+        for axis, n in zip(_axes(self.layer, x.shape.rank), variable.shape):
             shape[axis] = n
-        return tf.reshape(layers_lib.tensor(variable, dtype), shape)
+        return tf.tile(
+            tf.reshape(layers_lib.tensor(variable, x.dtype), shape), [tf.shape(x)[0], *[1] * (len(shape) - 1)]
+        )
+
+    def _grouped(self, x):
+        """-> mean and 1 / standard deviation of each example's groups, to subtract from and multiply x with."""
+        axis, groups = _axes(self.layer, x.shape.rank)[0], self.layer.groups
+        shape = x.shape.as_list()
+        apart = tf.reshape(x, [-1, *shape[1:axis], groups, shape[axis] // groups, *shape[axis + 1 :]])
+        mean, variance = tf.nn.moments(apart, [n for n in range(1, len(shape) + 1) if n != axis], keepdims=True)
+        ones = [1] * (len(shape) - 1)
+        ones[axis - 1] = shape[axis]
+        repeat = [1] * (len(shape) + 1)
+        repeat[axis + 1] = shape[axis] // groups
+        scale = tf.math.rsqrt(variance + self.layer.epsilon)
+        return (tf.reshape(tf.tile(t, repeat), [-1, *ones]) for t in (mean, scale))
+
+    def _moving(self, x):
+        """The same from the moving statistics of a batch normalisation that is not training."""
+        shape = [1] * x.shape.rank
+        shape[_axes(self.layer, x.shape.rank)[0]] = -1
+        mean, variance = (
+            tf.reshape(layers_lib.tensor(v, x.dtype), shape)
+            for v in (self.layer.moving_mean, self.layer.moving_variance)
+        )
+        return mean, tf.math.rsqrt(variance + self.layer.epsilon)
 
     def parts(self):
-        gamma, beta = self.layer.gamma, self.layer.beta
-        variables, gradients = [], []
-        for variable, terms in ((gamma, lambda n, e: n * e), (beta, lambda n, e: e)):
-            if self.has(variable):
-                variables.append(variable)
-                gradients.append(sum_calls(self._reduce(terms(n, e)) for n, e in self.pairs()))
-        return [parts.Stored(variables, gradients)]
+        variables = [getattr(self.layer, name) for name in ("gamma", "beta") if self._wanted(name)]
+        return [
+            parts.Stored(variables, [sum_calls(map(base.wide, es)) for es in zip(*(c.gradients for c in self.calls))])
+        ]
 
-    def _reduce(self, tensor):
-        kept = self._axes(tensor.shape.rank)
-        return tf.reduce_sum(tensor, [n for n in range(1, tensor.shape.rank) if n not in kept])
+
+def _axes(layer, rank):
+    """The axes that gamma and beta run along, or None if they are given in an order the rule does not follow."""
+    axis = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    axes = [n % rank for n in axis]
+    return axes if axes == sorted(axes) else None
 
 
 @contextlib.contextmanager
-def _plain(layer):
-    """The layer without its gamma and beta, for the length of one call."""
+def _without_weights(layer):
+    """The layer without its gamma and beta, for the length of one call; other threads wait."""
     attributes = vars(layer)
-    kept = {name: attributes[name] for name in ("gamma", "beta", "scale", "center") if name in attributes}
-    attributes.update({name: None if name in ("gamma", "beta") else False for name in kept})
-    try:
-        yield
-    finally:
-        attributes.update(kept)
+    with patch.lock:
+        kept = {name: attributes[name] for name in ("gamma", "beta", "scale", "center") if name in attributes}
+        attributes.update({name: None if name in ("gamma", "beta") else False for name in kept})
+        try:
+            yield
+        finally:
+            attributes.update(kept)
