@@ -25,7 +25,7 @@ _ROOMS = (
 )
 _NAMES = {"Experiment": "evaluation", "evaluate": "evaluation", "shape": "shaping"}
 
-__all__ = ["__version__", *_ROOMS, *_NAMES]
+__all__ = ["__version__", *_ROOMS, *_NAMES]  # noqa: PLE0604 (they are strings)
 
 
 def __getattr__(name):
