@@ -148,6 +148,20 @@ def test_setting_weights_back_does_not_repeat_unseeded_noise():
     np.testing.assert_array_equal(first, noises(seeded, 1))
 
 
+@pytest.mark.parametrize("dtype, far", [(tf.float32, 6.8), (tf.float64, 9.5)])
+def test_extreme_bits_give_finite_numbers(monkeypatch, dtype, far):
+    for pick in ("min", "max"):
+
+        def extreme(shape, seed, minval, maxval, dtype, pick=pick):
+            return tf.fill(shape, tf.constant(getattr(dtype, pick), dtype))
+
+        monkeypatch.setattr(tf.random, "stateless_uniform", extreme)
+        z = noise.normals(1000, KEY, 0, dtype=dtype).numpy()
+        assert np.isfinite(z).all()
+        assert np.abs(z).max() > far - 0.1 if pick == "min" else np.abs(z).max() < 1e-3
+        assert np.abs(z).max() < far
+
+
 def test_the_operating_system_gives_the_key(monkeypatch):
     monkeypatch.setattr("os.urandom", lambda count: b"\x01" * count)
     assert noise.entropy_key() == (0x0101010101010101, 0x0101010101010101)

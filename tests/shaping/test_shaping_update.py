@@ -209,6 +209,18 @@ def test_a_batch_of_nothing_but_padding_is_a_step_of_zero(rng):
         np.testing.assert_array_equal(found, np.zeros_like(found))
 
 
+@pytest.mark.parametrize("text", ["clip(1.0)", "geometric_median", "orient()"])
+def test_a_batch_without_rows_is_a_step_of_zero(rng, text):
+    model = dense_model()
+    shaped = ts.shape(model, S.parse(text))
+    optimizer = Capture(model.trainable_variables)
+    shaped.compile(optimizer, loss=CROSS_ENTROPY)
+    x, y = batch(rng, 4)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4).map(lambda a, b: (a[:0], b[:0]))
+    shaped.fit(data, verbose=0)
+    np.testing.assert_array_equal(flat(optimizer.captured), 0)
+
+
 def test_batch_size_is_the_divisor(rng):
     model, (x, y) = dense_model(), batch(rng, 6)
     g = example_gradients(model, x, y)
@@ -375,6 +387,31 @@ def test_datasets_with_weights_and_a_dynamic_last_batch(rng):
     shaped.compile("sgd", loss=CROSS_ENTROPY, weighted_metrics=["accuracy"])
     data = tf.data.Dataset.from_tensor_slices((x, y, w)).batch(4)
     assert np.isfinite(shaped.fit(data, epochs=2, verbose=0).history["loss"]).all()
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = keras.layers.Dense(5, activation="relu"), keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.out(self.hidden(inputs))
+
+
+@pytest.mark.parametrize("text", ["dp_sgd(1.0, 1.0)", "orient(reference='momentum')"])
+def test_a_subclassed_model_need_not_be_built(rng, text, tmp_path):
+    x, y = batch(rng, 6)
+    model = Subclassed()
+    if "momentum" in text:
+        with pytest.raises(ValueError, match="model must be built"):
+            ts.shape(model, S.parse(text))
+        model(x)
+    shaped = ts.shape(model, S.parse(text))
+    shaped.compile("sgd", loss=CROSS_ENTROPY, metrics=["accuracy"])
+    shaped.fit(x, y, batch_size=3, verbose=0)
+    shaped.save_weights(tmp_path / "m.weights.h5")
+    assert len(model.get_weights()) == 4
+    assert np.isfinite(shaped.evaluate(x, y, verbose=0, return_dict=True)["loss"])
 
 
 def test_frozen_layers_stay_and_run_eagerly(rng):

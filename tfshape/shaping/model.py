@@ -94,6 +94,7 @@ class ShapedModel(keras.Model):
         rows = self._rows(x, replica)
         shaped_sum = self._whole if self.microbatch is None else self._by_microbatches
         update, y_pred, penalty, tallies = shaped_sum(x, y, sample_weight, 1.0 / rows)
+        self.built = True  # the engine has called `model`, which builds it
         update = self._advance(update, tallies["observed"], rows, replica)
         if penalty is not None:
             replicas = replica.num_replicas_in_sync
@@ -123,7 +124,9 @@ class ShapedModel(keras.Model):
         if self.batch_size is not None:
             return tf.constant(self.batch_size, tf.float64)
         rows = tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], tf.float64)
-        return rows if replica.num_replicas_in_sync == 1 else replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+        if replica.num_replicas_in_sync > 1:
+            rows = replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+        return tf.maximum(rows, 1.0)
 
     def _whole(self, x, y, sample_weight, scale):
         """The shaped sum times `scale`, the predictions, the regularisation gradients, and what was counted."""
