@@ -120,7 +120,7 @@ class PerExample:
         """[B]: inner product of each gradient with `direction`, a list of tensors like `variables`."""
         total = tf.zeros_like(self.losses)
         for part in self._parts():
-            found = part.dot([tf.convert_to_tensor(direction[self._place[id(v)]]) for v in part.variables])
+            found = part.dot([tf.cast(direction[self._place[id(v)]], total.dtype) for v in part.variables])
             total += tf.cast(found, total.dtype)
         return total if self._padding is None else tf.where(self._padding, tf.zeros_like(total), total)
 
@@ -148,9 +148,10 @@ class PerExample:
             raise ValueError(f"weights of shape {weights.shape}; allowed: [B], or [L, B] with L={len(self.layers)}")
         if self._padding is not None:
             weights = tf.where(self._padding, tf.zeros_like(weights), weights)
-        norms = self.norms if weights.shape.rank == 1 else self.layer_norms
+        squares = self._once("squares", self._squares)  # not the norms, which hide what padding holds
+        squares = tf.reduce_sum(squares, 0) if weights.shape.rank == 1 else squares
         # 0 * NaN is NaN: with an example to leave out, the slower way that masks the factors too
-        harmful = tf.reduce_any((weights == 0) & ~tf.math.is_finite(norms))
+        harmful = tf.reduce_any((weights == 0) & ~tf.math.is_finite(squares))
         sums = tf.cond(harmful, lambda: self._sum(weights, weights != 0), lambda: self._sum(weights, None))
         return list(sums)
 

@@ -20,7 +20,7 @@ _UNROLL = 20
 _recipes = weakref.WeakKeyDictionary()  # layer -> {kind of call: Recipe}
 
 
-def recipe(layer, variables, args, kwargs, outputs):
+def recipe(layer, variables, args, kwargs, outputs, gradients):
     """-> (Recipe, inputs, constants) of a call of `layer`, the last two being its tensors with and without a batch."""
     structure = (args, dict(kwargs))
     leaves = tf.nest.flatten(structure)
@@ -30,7 +30,7 @@ def recipe(layer, variables, args, kwargs, outputs):
     inputs = [leaf for leaf, yes in zip(leaves, batched) if yes]
     constants = [leaf for leaf, is_tensor, yes in zip(leaves, tensors, batched) if is_tensor and not yes]
     template = tf.nest.map_structure(lambda leaf: None if tf.is_tensor(leaf) else leaf, structure)
-    specs = [tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in [*inputs, *outputs]]
+    specs = [tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in [*inputs, *gradients]]
     specs = [specs, [tf.TensorSpec(t.shape, t.dtype) for t in constants]]
     key = repr((template, batched, specs, [id(v) for v in variables]))
     known = _recipes.setdefault(layer, {})

@@ -138,7 +138,7 @@ class ConvolutionMap(linear.LinearMap):
         if self._window.groups == 1:
             return inner(self._window.convolve(self.a, kernel), self.e)
         taps, e = self.factors()
-        kernel = tf.reshape(kernel, [len(taps), taps[0].shape[-1], self._window.groups, -1])
+        kernel = tf.reshape(tf.cast(kernel, e.dtype), [len(taps), taps[0].shape[-1], self._window.groups, -1])
         return inner(tf.add_n([tf.matmul(t, k) for t, k in zip(taps, tf.transpose(kernel, [0, 2, 1, 3])[:, None])]), e)
 
     def pull(self, weights, kernel_shape):

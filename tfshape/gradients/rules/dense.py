@@ -69,7 +69,7 @@ class DenseMap(linear.LinearMap):
         return tf.squeeze(gradient, -3)
 
     def push(self, kernel):
-        return inner(tf.tensordot(self.a, kernel, 1), self.e)
+        return inner(tf.tensordot(self.a, tf.cast(kernel, self.a.dtype), 1), self.e)
 
     def pull(self, weights, kernel_shape):
         a = tf.reshape(self.a, [-1, kernel_shape[0]])
@@ -146,7 +146,7 @@ class EinsumMap(linear.LinearMap):
         return tf.transpose(tf.reshape(gradient, shape), places)
 
     def push(self, kernel):
-        return inner(tf.einsum(self._equation, self.a, kernel), self.e)
+        return inner(tf.einsum(self._equation, self.a, tf.cast(kernel, self.a.dtype)), self.e)
 
     def pull(self, weights, kernel_shape):
         x, kernel, y = self._labels

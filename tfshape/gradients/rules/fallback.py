@@ -41,7 +41,8 @@ class Once:
         args, kwargs, self._tape = call.inputs
         self._raw = [layers_lib.raw(v) for v in variables]
         self._outputs, self._gradients = call.targets, call.gradients
-        self.recipe, self._inputs, self._constants = again.recipe(layer, variables, args, kwargs, call.targets)
+        found = again.recipe(layer, variables, args, kwargs, call.targets, call.gradients)
+        self.recipe, self._inputs, self._constants = found
 
     def __len__(self):
         return len(self._inputs) + len(self._gradients)

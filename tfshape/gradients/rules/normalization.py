@@ -32,9 +32,9 @@ class Rule(base.Rule):
     def run(self, record, call, args, kwargs):
         layer = self.layer
         inputs, args, kwargs = base.first(args, kwargs)
-        if not tf.is_tensor(inputs) or inputs.shape.rank is None or None in inputs.shape[1:]:
+        if not tf.is_tensor(inputs) or inputs.shape.rank is None:
             raise record.retry(layer)
-        if isinstance(layer, keras.layers.GroupNormalization) and kwargs.get("mask") is not None:
+        if hasattr(layer, "groups") and (None in inputs.shape[1:] or kwargs.get("mask") is not None):
             raise record.retry(layer)
         x = base.wide(inputs)
         copies = {}
