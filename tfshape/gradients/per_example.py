@@ -34,7 +34,7 @@ def per_example(model, loss, x, y, sample_weight=None, training=True, variables=
     Source: book-keeping, Bu et al. 2022, arXiv 2210.00038; norms, Goodfellow 2015, arXiv 1510.01799.
     """
     x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
-    if not model.built:
+    if not all(layer.built for layer in layers_lib.tree(model)):
         model(x, training=False)
     variables = list(model.trainable_variables if variables is None else variables)
     record, losses, y_pred = record_lib.run(

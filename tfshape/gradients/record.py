@@ -61,6 +61,7 @@ class Record:
         self.pending = {}  # id of a layer whose pre-activation is awaited -> what to do with it
         self._stack = []  # the layers being called, outermost first, but for those in loops and inner functions
         self._inside = 0  # > 0 inside a layer that is recorded as one whole
+        self._ids = {id(v): _ids(v) for v in variables}  # before a call, in which Keras 3 hands out cast copies
         self._readers = [tf.GradientTape()]  # the last sees the variables read now
         self._read = set()  # ids of those read by something that does not own them
 
@@ -159,7 +160,7 @@ class Record:
                 yield
         finally:
             self._readers.pop()
-        self._read |= _watched(tape).difference(*(_ids(v) for v in variables))
+        self._read |= _watched(tape).difference(*(self._ids[id(v)] for v in variables))
 
 
 def _watched(tape):

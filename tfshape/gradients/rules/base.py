@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfshape.gradients import layers as layers_lib
+
 
 class Call:
     """One call of a layer: its inputs, the tensors whose gradient is wanted, and, after the backward pass, that."""
@@ -28,6 +30,7 @@ class Rule:
 
     def __init__(self, layer, variables):
         self.layer, self.variables, self.calls = layer, variables, []
+        self.raw = [layers_lib.raw(v) for v in variables]  # now: inside a call Keras 3 would hand out a cast copy
 
     def has(self, variable):
         return any(variable is v for v in self.variables)

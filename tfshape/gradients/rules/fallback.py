@@ -19,8 +19,8 @@ class Unit(base.Rule):
 
     def run(self, record, call, args, kwargs):
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            for variable in self.variables:
-                tape.watch(layers_lib.raw(variable))
+            for variable in self.raw:
+                tape.watch(variable)
             # an output may be computed from another one: only what is done with it outside counts
             outputs = tf.nest.map_structure(_boundary, record.invoke(call, args, kwargs))
         targets = [record.watch(t) for t in again.floats(outputs)]
