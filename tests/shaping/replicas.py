@@ -45,7 +45,6 @@ def main():
     found = {}
     for replicas in (1, 2):
         found[replicas] = {
-            "clip": train("clip(0.3)", replicas, steps=3),
             "uneven": train("clip(0.3)", replicas, steps=2, uneven=True),
             "adaptive": train(adaptive, replicas, steps=4),
             "momentum": train(momentum, replicas, steps=4),

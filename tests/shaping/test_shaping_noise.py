@@ -64,6 +64,22 @@ def test_a_pair_that_shares_its_bits_has_a_uniform_angle():
     assert stats.kstest(radius, "expon", args=(0, 2)).pvalue > 1e-4
 
 
+def test_variables_large_and_small_and_the_extra_numbers_are_independent():
+    tensors = [tf.zeros(shape) for shape in [(300, 200), (200, 300), (7,), (60_000,), (5, 3), (30_000,)]]
+    draws = []
+    for stream in (0, 1):
+        parts, extra = noise.like(tensors, 0.5, KEY, tf.constant(stream, tf.int64), extra=30_000)
+        assert [part.shape for part in parts] == [tensor.shape for tensor in tensors]
+        draws += [np.ravel(part) / 0.5 for part in parts] + [np.asarray(extra)]
+    for i, a in enumerate(draws):
+        assert abs(a.mean()) < SIGMAS / math.sqrt(len(a))
+        assert abs(a.std() - 1) < SIGMAS / math.sqrt(2 * len(a)) or len(a) < 100
+        for b in draws[i + 1 :]:
+            both = min(len(a), len(b))
+            assert abs((a[:both] * b[:both]).mean()) < SIGMAS / math.sqrt(both)
+            assert len(np.intersect1d(a, b)) < 100  # of which a few are equal by chance
+
+
 def noises(shaped, steps, rows=4):
     """[steps, P]: B times the updates of a model whose examples are all padding, so that only noise is left."""
     optimizer = Capture(shaped.model.trainable_variables)

@@ -177,12 +177,22 @@ def test_sample_weights_multiply_before_the_clip(rng):
     close(update(ts.shape(model, S.Clip(0.8)), x, y, weights), clipped(g, 0.8).mean(0))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("shaper", ["clip(0.5)", "normalize()", "per_layer_clip(1.0)", "geometric_median", "orient()"])
-def test_rows_that_are_not_finite_contribute_exactly_nothing_and_are_counted(rng, bad, shaper):
-    model, (x, y) = conv_model(), batch(rng, 6, (6, 6, 2))
+@pytest.mark.parametrize(
+    "shaper, bad, build, shape",
+    [
+        ("clip(0.5)", np.nan, conv_model, (6, 6, 2)),
+        ("clip(0.5)", np.inf, dense_model, (4,)),
+        ("normalize()", np.nan, dense_model, (4,)),
+        ("per_layer_clip(1.0)", np.nan, conv_model, (6, 6, 2)),
+        ("geometric_median", np.nan, conv_model, (6, 6, 2)),
+        ("orient()", np.nan, dense_model, (4,)),
+        ("krum()", np.inf, dense_model, (4,)),
+    ],
+)
+def test_rows_that_are_not_finite_contribute_exactly_nothing_and_are_counted(rng, shaper, bad, build, shape):
+    model, (x, y) = build(), batch(rng, 6, shape)
     broken = x.copy()
-    broken[2, 1, 1, 0] = bad
+    broken[2].flat[1] = bad
     weights = np.array([1, 1, 0, 1, 1, 1], "float32")
     expected = update(ts.shape(model, S.parse(shaper)), x, y, weights)
     shaped = ts.shape(model, S.parse(shaper))
@@ -227,14 +237,21 @@ def test_batch_size_is_the_divisor(rng):
     close(update(ts.shape(model, S.Clip(0.5), batch_size=10), x, y), clipped(g, 0.5).sum(0) / 10)
 
 
-SHAPINGS = ["clip(0.5)", "normalize()", "per_layer_clip(0.5)", "adaptive_clip(count_stddev=0.0)|clip(0.7)|noise(0.5)"]
-
-
-@pytest.mark.parametrize("microbatch", [1, 4, 16])
-@pytest.mark.parametrize("shaping", SHAPINGS)
-def test_microbatches_give_the_same_update_and_metrics(rng, shaping, microbatch):
-    model, (x, y) = conv_model(), batch(rng, 10, (6, 6, 2))
-    x[5, 0, 0, 0] = np.nan
+@pytest.mark.parametrize(
+    "shaping, microbatch, build, shape",
+    [
+        ("clip(0.5)", 1, dense_model, (4,)),
+        ("clip(0.5)|noise(1.0)", 4, conv_model, (6, 6, 2)),
+        ("clip(0.5)", 16, dense_model, (4,)),
+        ("normalize()", 4, dense_model, (4,)),
+        ("per_layer_clip(0.5)", 5, dense_model, (4,)),
+        ("adaptive_clip(count_stddev=0.0)|clip(0.7)|noise(0.5)", 3, dense_model, (4,)),
+        ("orient(reference='momentum')", 3, dense_model, (4,)),
+    ],
+)
+def test_microbatches_give_the_same_update_and_metrics(rng, shaping, microbatch, build, shape):
+    model, (x, y) = build(), batch(rng, 10, shape)
+    x[5].flat[0] = np.nan
     weights = np.array([1, 1, 0, 2, 1, 1, 1, 1, 1, 0.5], "float32")
     found = []
     for size in (None, microbatch):
