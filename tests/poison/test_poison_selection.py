@@ -67,16 +67,16 @@ def test_every_eligible_element_is_as_likely():
     assert ((hits[eligible] - expected) ** 2 / expected).sum() < 19 + 6 * np.sqrt(2 * 19)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.03, 0.5, 1.0])
+@pytest.mark.parametrize("rate", [0.0, 0.03, 1.0])
 def test_the_coin_of_an_unknown_or_infinite_dataset_keeps_its_rate(rate):
-    x, y = images(3000, (1,))
+    x, y = images(2000, (1,))
     finite = unknown(dataset(x, y)).apply(poison.flip_labels(rate, 4, seed=5, mark=True))
     infinite = dataset(x, y).repeat().apply(poison.flip_labels(rate, 4, seed=5, mark=True))
     assert finite.cardinality() == tf.data.UNKNOWN_CARDINALITY
     assert infinite.cardinality() == tf.data.INFINITE_CARDINALITY
     marks = arrays(finite)[2]
-    assert np.array_equal(marks, arrays(infinite.take(3000))[2])
-    assert abs(marks.mean() - rate) <= 5 * np.sqrt(rate * (1 - rate) / 3000)
+    assert np.array_equal(marks, arrays(infinite.take(2000))[2])
+    assert abs(marks.mean() - rate) <= 5 * np.sqrt(rate * (1 - rate) / 2000)
 
 
 def test_the_coin_respects_eligibility():

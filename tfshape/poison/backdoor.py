@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfshape.poison import selection
 from tfshape.poison.elements import map_rows
+from tfshape.poison.place import cardinality
 from tfshape.poison.transform import Transform, chooser
 from tfshape.poison.triggers import Trigger
 from tfshape.poison.values import check_range
@@ -59,7 +60,7 @@ def stamp(trigger, rate, target_class, relabel=True, seed=0, classes=None, value
 def stamp_test(trigger, target_class, relabel=True, classes=None, value_range=None, **element):
     """The test set of a backdoor: every example that is not of the target class, stamped.
 
-    The cardinality of the result is unknown.
+    The cardinality of the result is known if that of the dataset is, which takes a pass over its labels.
 
     Args:
       trigger, target_class, value_range: as given to `stamp`.
@@ -86,8 +87,7 @@ class _StampTest(Transform):
         layout, config = self.layout(whole), self.config
         stamped = _bind(self._trigger, layout, config["target_class"], config["value_range"])
 
-        def keep(elements):
-            label = layout.class_of(elements[layout.y_at])
+        def is_kept(label):
             kept = label != config["target_class"]
             return kept & selection.is_among(config["classes"])(label) if config["classes"] else kept
 
@@ -101,7 +101,14 @@ class _StampTest(Transform):
             )
             return layout.rebuild(elements, stamped(x), y, tf.fill(count, True), self.mark)
 
-        return map_rows(dataset, visit, self.num_parallel_calls, keep)
+        kept = map_rows(
+            dataset, visit, self.num_parallel_calls, lambda elements: is_kept(layout.class_of(elements[layout.y_at]))
+        )
+        size = cardinality(dataset)
+        if not isinstance(size, int) or size < 0:
+            return kept
+        count = tf.math.count_nonzero(is_kept(layout.all_labels(dataset, size)))
+        return kept.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _check(who, trigger, target_class, classes, value_range):
