@@ -200,3 +200,17 @@ def test_deltas_that_claim_more_than_their_file(folder, monkeypatch, capsys):
     (folder / "pickled.npy").write_bytes(pickle.dumps([1]))
     code, output = in_process(folder, monkeypatch, capsys, "--transform=perturb('pickled.npy')", "--output=bad.npz")
     assert code == 2 and "allowed is an .npy file of numbers" in output.err
+
+
+def test_the_benchmark_times_every_transform(capsys):
+    from tfshape.cli import benchmark_poison
+
+    rows = benchmark_poison.suite(repeats=1, num_examples=300)
+    printed = capsys.readouterr().out
+    assert len({row["data"] for row in rows}) == 3 and all(row["data"] in printed for row in rows)
+    x, y = datasets.load("fashion_mnist_mini").train.x[:100], np.arange(100) % 10
+    names = {"identity_map", "no_map", *benchmark_poison.transforms(x, y)}
+    assert {row["transform"] for row in rows} == names and all(name in printed for name in names)
+    assert all(row["microseconds"] > 0 and row["of_identity_map"] > 0 for row in rows)
+    kinds = {name.split()[0] for name in names}
+    assert {"flip_labels", "stamp", "stamp_test", "insert", "replace", "perturb"} < kinds
