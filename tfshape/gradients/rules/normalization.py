@@ -27,7 +27,7 @@ class Rule(base.Rule):
 
     @staticmethod
     def known(layer):
-        return [layer.gamma, layer.beta]
+        return list(_weights(layer).values())
 
     def run(self, record, call, args, kwargs):
         layer = self.layer
@@ -38,7 +38,7 @@ class Rule(base.Rule):
             raise record.retry(layer)
         x = base.wide(inputs)
         copies = {}
-        for name, variable in (("gamma", layer.gamma), ("beta", layer.beta)):
+        for name, variable in _weights(layer).items():
             if variable is not None:
                 copies[name] = self._copies(variable, x)
                 if self.has(variable):
@@ -53,11 +53,11 @@ class Rule(base.Rule):
             scale = scale * copies["gamma"] if "gamma" in copies else scale
             offset = copies["beta"] - mean * scale if "beta" in copies else -mean * scale
             y = x * scale + offset
-        self.calls.append(base.Call(None, [copies[name] for name in ("gamma", "beta") if self._wanted(name)]))
+        self.calls.append(base.Call(None, [copies[name] for name in self._wanted()]))
         return tf.cast(y, inputs.dtype)
 
-    def _wanted(self, name):
-        return self.has(getattr(self.layer, name))
+    def _wanted(self):
+        return {name: variable for name, variable in _weights(self.layer).items() if self.has(variable)}
 
     def _copies(self, variable, x):
         """[B, ...]: the variable for each example, to multiply x with."""
@@ -92,7 +92,7 @@ class Rule(base.Rule):
         return mean, tf.math.rsqrt(variance + self.layer.epsilon)
 
     def parts(self):
-        variables = [getattr(self.layer, name) for name in ("gamma", "beta") if self._wanted(name)]
+        variables = list(self._wanted().values())
         return [
             parts.Stored(variables, [sum_calls(map(base.wide, es)) for es in zip(*(c.gradients for c in self.calls))])
         ]
@@ -103,6 +103,12 @@ def _axes(layer, rank):
     axis = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     axes = [n % rank for n in axis]
     return axes if axes == sorted(axes) else None
+
+
+def _weights(layer):
+    """gamma and beta by name, None where there is none; waits while another thread has set them aside."""
+    with patch.lock:
+        return {"gamma": layer.gamma, "beta": layer.beta}
 
 
 @contextlib.contextmanager
