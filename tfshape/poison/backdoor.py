@@ -94,17 +94,14 @@ class _StampTest(Transform):
         def visit(_, elements):
             x, y = elements[layout.x_at], elements[layout.y_at]
             count = tf.shape(x)[:1]
-            y = (
-                layout.label_as(tf.fill(count, tf.constant(config["target_class"], tf.int64)))
-                if config["relabel"]
-                else y
-            )
+            if config["relabel"]:
+                y = layout.label_as(tf.fill(count, config["target_class"]))
             return layout.rebuild(elements, stamped(x), y, tf.fill(count, True), self.mark)
 
-        kept = map_rows(
-            dataset, visit, self.num_parallel_calls, lambda elements: is_kept(layout.class_of(elements[layout.y_at]))
-        )
-        size = cardinality(dataset)
+        def keep(elements):
+            return is_kept(layout.class_of(elements[layout.y_at]))
+
+        kept, size = map_rows(dataset, visit, self.num_parallel_calls, keep), cardinality(dataset)
         if not isinstance(size, int) or size < 0:
             return kept
         count = tf.math.count_nonzero(is_kept(layout.all_labels(dataset, size)))

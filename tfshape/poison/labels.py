@@ -32,7 +32,8 @@ def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **el
     sources = sorted(sources if classes is None else sources & set(classes))
     if not sources:
         raise ValueError(f"{who}: mapping={mapping!r} and classes={classes!r} have no class in common")
-    eligible = selection.is_among(sources)
+    everything = len(sources) == num_classes
+    eligible = (lambda label: (label >= 0) & (label < num_classes)) if everything else selection.is_among(sources)
 
     def plan(layout, whole):
         if layout.one_hot and layout.num_classes != num_classes:
@@ -42,14 +43,13 @@ def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **el
             label = layout.class_of(y)
             with tf.control_dependencies([layout.assert_still(eligible(label))]):
                 if targets is None:
-                    label = (
-                        label + 1 + selection.draw(seed, "flip_labels to", index) % (num_classes - 1)
-                    ) % num_classes
+                    step = 1 + selection.draw(seed, "flip_labels to", index) % (num_classes - 1)
+                    label = (label + step) % num_classes
                 else:
                     label = tf.gather(tf.constant(targets, tf.int64), label)
             return x, layout.label_as(label)
 
-        return chooser(layout, whole, rate, seed, eligible if len(sources) < num_classes else None), edit
+        return chooser(layout, whole, rate, seed, None if everything else eligible), edit
 
     named = {c: targets[c] for c in sources} if isinstance(mapping, dict) else mapping
     config = {"rate": rate, "num_classes": num_classes, "seed": seed, "mapping": named, "classes": classes}

@@ -14,8 +14,8 @@ def perturb(deltas, by="sample", value_range=None, **element):
     Examples whose delta is zero everywhere are untouched and count as clean.
 
     Args:
-      deltas: finite floats, in the units of the features (of 255 for uint8 images): [N, *input_shape], one for each
-        example by its index, or [num_classes, *input_shape].
+      deltas: finite numbers, in the units of the features (for uint8 images, pixel values): [N, *input_shape], one for
+        each example by its index, or [num_classes, *input_shape].
       by: "sample", deltas[i] goes to example i; "class", deltas[c] goes to every example of class c.
       value_range: (low, high) that images are clipped to; by default (0, 1) for floats and (0, 255) for uint8. Rows of
         features are not clipped, unless given.

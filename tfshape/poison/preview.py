@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from tfshape.poison.elements import Layout
+from tfshape.poison.selection import check_integer
 from tfshape.poison.transform import ORIGINS
 
 
@@ -28,8 +29,7 @@ def preview(dataset, clean=None, num=8, image_key="image", label_key="label"):
     """
     from matplotlib.figure import Figure
 
-    if num < 1:
-        raise ValueError(f"preview: num={num!r}, expected an integer >= 1")
+    num = check_integer("preview", "num", num, 1)
     source = dataset if clean is None else clean
     while clean is None and source in ORIGINS:
         source = ORIGINS[source]
@@ -74,14 +74,14 @@ def _draw(axis, x, title, signed=False):
     if x is None:
         axis.set_frame_on(False)
         return
-    x = x.astype(np.float64)
+    whole_numbers, x = x.dtype.kind in "iu", x.astype(np.float64)
     if x.ndim == 1:
         axis.plot(x, linewidth=0.8)
         return
     if signed:
         low, high = -max(np.abs(x).max(), 1e-12), max(np.abs(x).max(), 1e-12)
     else:
-        low, high = min(x.min(), 0.0), 255.0 if x.max() > 1 else 1.0
+        low, high = min(x.min(), 0.0), 255.0 if whole_numbers else max(x.max(), 1.0)
     x = np.clip((x - low) / (high - low), 0, 1)
     if x.ndim == 3:
         x = x if x.shape[-1] == 3 else x.mean(-1)

@@ -22,7 +22,8 @@ class Transform:
 
     On a dataset of known cardinality n exactly round(rate * n) elements are poisoned, drawn among the eligible; this
     takes one pass over the dataset's labels if eligibility depends on them. On an unknown or infinite one, each
-    eligible element is, with probability `rate`.
+    eligible element is, with probability `rate`. Different kinds of transform choose independently; give several of one
+    kind different seeds, or they choose alike.
 
     Args, taken by every transform of this package:
       mark: append a scalar bool `is_poison` to tuples (a key of that name to dicts). An element that already has the
