@@ -80,7 +80,7 @@ def example_gradients(model, x, y, weights=None, loss=None):
 
 def clipped(gradients, clip):
     norms = np.linalg.norm(gradients, axis=1, keepdims=True)
-    return gradients * np.minimum(1, clip / np.maximum(norms, 1e-300))
+    return gradients * np.minimum(1, clip / np.maximum(norms, 1e-30))
 
 
 def update(shaped, x, y, sample_weight=None, loss=CROSS_ENTROPY, compile_options=None, **fit):
