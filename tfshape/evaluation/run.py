@@ -36,7 +36,7 @@ def evaluate(experiment, output_dir=None, progress=None):
     e, prepared = experiment, plan(experiment)
     results = Results(e, output_dir, provenance())
     saved, defenses = prepared.saved, prepared.defenses
-    work = _work(e, defenses, prepared.counts)
+    work = victims_of(e, defenses, prepared.counts)
     trials = len(prepared.settings)
     total, done, note = trials * len(work), 0, progress or (lambda done, total, words: None)
     for trial, setting in enumerate(prepared.settings):
@@ -74,14 +74,18 @@ class Plan:
     saved: list | None
 
 
-def plan(experiment):
-    """The `Plan` of an experiment. Raises ValueError for a value that is not allowed; trains nothing."""
+def plan(experiment, dataset=None):
+    """The `Plan` of an experiment. Raises ValueError for a value that is not allowed; trains nothing.
+
+    dataset: the experiment's `ts.datasets.Dataset` if it is at hand; None: load it.
+    """
     e = experiment
     recipe = victims.recipe(e)
     require("model", e.model, e.model in models.names(), ", ".join(models.names()))
     saved = None if e.poisons is None else _saved(e.poisons)
     attack = make_attack(e.attack) if saved is None else _attack_of(saved)
-    dataset = datasets.load(e.dataset, data_dir=e.data_dir, classes=e.classes)
+    if dataset is None:
+        dataset = datasets.load(e.dataset, data_dir=e.data_dir, classes=e.classes)
     size = len(dataset.train)
     trained_on = e.finetune_examples or size
     require("finetune_examples", e.finetune_examples, trained_on <= size, f"at most the {size} training examples")
@@ -105,8 +109,8 @@ def make_attack(text):
     return calls.build("attack", text, {name: attacks.get(name) for name in attacks.names()})
 
 
-def _work(experiment, defenses, counts):
-    """The victims of a trial, in their order: (number of poisons, defense, data)."""
+def victims_of(experiment, defenses, counts):
+    """The victims of a trial, in their order: [(number of poisons, name of the defense, data)]."""
     found = []
     for count in counts:
         for name, choice in defenses.items():

@@ -32,12 +32,13 @@ def recipe(experiment):
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What all victims of one trial share."""
+    """What all victims of one trial share; `initial_weights` are those of `initial_model` if it was trained before."""
 
     experiment: Experiment
     dataset: object
     attack: object
     trial: int
+    initial_weights: list | None = None
 
     def seed(self, purpose):
         """An integer for one purpose, from the experiment's seed and the trial's number."""
@@ -51,6 +52,9 @@ class Setting:
         if e.scenario == "scratch":
             return None
         model = models.build(e.model, self.dataset.input_shape, self.dataset.num_classes, seed=self.seed("initial"))
+        if self.initial_weights is not None:
+            model.set_weights(self.initial_weights)
+            return model
         models.fit(model, self.dataset.train.as_dataset(), initial_recipe(e), self.seed("initial"))
         return model
 
