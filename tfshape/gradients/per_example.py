@@ -127,10 +127,17 @@ class PerExample:
     @_do_not_convert
     def gram(self):
         """[B, B]: inner products of the gradients with each other."""
+        return self._masked_gram(self._parts())
+
+    @_do_not_convert
+    def layer_gram(self):
+        """[L, B, B]: inner products of the parts of each gradient, one an entry of `layers`; they sum to `gram`."""
+        return tf.stack([self._masked_gram(found) for found in self._groups])
+
+    def _masked_gram(self, parts):
         count = tf.shape(self.losses)[0]
         total = tf.add_n(
-            [tf.zeros([count, count], self.losses.dtype)]
-            + [tf.cast(p.gram(), self.losses.dtype) for p in self._parts()]
+            [tf.zeros([count, count], self.losses.dtype)] + [tf.cast(p.gram(), self.losses.dtype) for p in parts]
         )
         if self._padding is None:
             return total

@@ -10,11 +10,13 @@ class Examples:
 
     gradients: the engine's per-example gradients. norms [B]: theirs. valid [B] (bool): rows that count; padding and
     examples with a non-finite loss or gradient do not, and have norm, dot, inner products and weight zero.
-    weights [B], or [L, B] with a row for each layer.
+    weights [B], or [L, B] with a row for each layer. mean_gradient: a function (x, y) -> list like the variables, the
+    mean gradient of other examples at the same weights of the model; None where there is none to be had.
     """
 
-    def __init__(self, gradients, norms, valid, weights=None):
+    def __init__(self, gradients, norms, valid, weights=None, mean_gradient=None):
         self.gradients = gradients
+        self.mean_gradient = mean_gradient
         self.valid = valid
         self.mask = tf.cast(valid, norms.dtype)
         self.weights = self.mask if weights is None else weights
@@ -22,7 +24,7 @@ class Examples:
 
     def scaled(self, factor):
         """These examples with their weights multiplied by `factor` ([B] or [L, B])."""
-        return Examples(self.gradients, self._plain_norms, self.valid, self.weights * factor)
+        return Examples(self.gradients, self._plain_norms, self.valid, self.weights * factor, self.mean_gradient)
 
     @property
     def count(self):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from .base import Shaper, number, register, whole
@@ -18,13 +20,16 @@ _REFERENCES = ("batch_mean", "momentum", "geometric_median")
 class Orient(Shaper):
     """Lowers or drops examples whose gradient's cosine to a reference is below a bound.
 
-    cosine: the bound, in (-1, 1]. reference: `batch_mean` and `geometric_median` of the gradients at hand, or
-    `momentum`, the average of past updates with weight `decay` in [0, 1) on the past; before the first update it lets
-    all pass. drop: whether such examples weigh 0, or else `(1 + cos) / (1 + cosine)`, which is 1 at the bound.
+    cosine: the bound, in (-1, 1]. reference: `batch_mean` and `geometric_median` of the gradients at hand;
+    `momentum`, the average of past updates with weight `decay` in [0, 1) on the past, which lets all pass before the
+    first update; or the path of an .npz file with arrays `x` [K, ...] and `y` [K], a few examples that are known to be
+    clean, whose mean gradient is taken anew in every step.
+    drop: whether such examples weigh 0, or else `(1 + cos) / (1 + cosine)`, which is 1 at the bound.
 
     Sensitivity: with `momentum` that of the shapers before it, for its reference is made of updates already released;
-    else None. Source: the orientation artifact of Hong et al. 2020, arXiv 2002.11497, section 4.
-    Raises ValueError for values out of range.
+    with a file too, but nothing is promised to the examples in it; else None.
+    Source: the orientation artifact of Hong et al. 2020, arXiv 2002.11497, section 4; trusted examples as in FLTrust,
+    Cao et al. 2021, arXiv 2012.13995. Raises ValueError for values out of range, or a file that is not such a one.
     """
 
     cosine: float = 0.0
@@ -37,18 +42,25 @@ class Orient(Shaper):
     def __post_init__(self):
         object.__setattr__(self, "cosine", number("cosine", self.cosine, -1, 1, above=True))
         object.__setattr__(self, "decay", number("decay", self.decay, 0, 1, below=True))
-        if self.reference not in _REFERENCES:
-            raise ValueError(f"reference must be one of {', '.join(_REFERENCES)}; got {self.reference!r}")
+        if self._trusts:
+            _read_trusted(self.reference)
+        elif self.reference not in _REFERENCES:
+            words = ", ".join(_REFERENCES)
+            raise ValueError(f"reference must be one of {words}; got {self.reference!r}, which is no .npz file either")
         if not isinstance(self.drop, bool):
             raise ValueError(f"drop must be True or False; got {self.drop!r}")
 
     @property
+    def _trusts(self):
+        return str(self.reference).endswith(".npz")
+
+    @property
     def per_example(self):
-        return self.reference == "momentum"
+        return self.reference == "momentum" or self._trusts
 
     @property
     def whole_batch(self):
-        return self.reference != "momentum"
+        return not self.per_example
 
     def weigh(self, examples, state):
         cosines, known = self._cosines(examples, state)
@@ -64,12 +76,20 @@ class Orient(Shaper):
             length = tf.sqrt(tf.maximum(tf.tensordot(shares, along, 1), 0.0))
             norms = tf.sqrt(tf.linalg.diag_part(gram))
         else:
-            reference = list(state.values()) if state else examples.weighted_sum()
+            reference = self._direction(examples, state)
             reference = [tf.convert_to_tensor(part) for part in reference]
             along = examples.dot(reference)
             length = tf.cast(tf.linalg.global_norm(reference), along.dtype)
             norms = examples.norms
         return tf.math.divide_no_nan(along, norms * length), length > 0
+
+    def _direction(self, examples, state):
+        """The reference, a list like the variables."""
+        if not self._trusts:
+            return list(state.values()) if state else examples.weighted_sum()
+        if examples.mean_gradient is None:
+            raise ValueError(f"{self} takes gradients at other examples, which only a shaped model can do")
+        return examples.mean_gradient(*_read_trusted(self.reference))
 
     def variables(self, model):
         if self.reference != "momentum":
@@ -170,6 +190,19 @@ class Trim(Shaper):
         shares = _median_shares(gram, examples.mask, GeometricMedian.iterations, GeometricMedian.smoothing)
         keep = tf.maximum(examples.count - tf.math.ceil(self.rate * examples.count), 1)
         return _mean_of_lowest(_distances(gram, shares), examples, keep)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_trusted(path):
+    """The arrays x and y of a file. Raises ValueError if it is not there or holds something else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            x, y = file["x"], file["y"]
+    except (OSError, KeyError, ValueError):
+        raise ValueError(f"reference must be an .npz file with arrays x and y; got {path!r}") from None
+    if not len(x) or len(x) != len(y):
+        raise ValueError(f"reference must hold as many x as y, one at least; {path!r} has {len(x)} and {len(y)}")
+    return x, y
 
 
 def _squared_distances(gram):
