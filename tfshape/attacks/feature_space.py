@@ -57,7 +57,7 @@ def _extractor(model, layers):
     return keras.Model(model.input, outputs or [models.features(model).output])
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _space(*key):
     return FeatureSpace(*key)
 

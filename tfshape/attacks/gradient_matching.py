@@ -137,7 +137,7 @@ class _Graph(search.Graph):
         return shaped_gradient(self.model, self.variables, x, y, self.shaping)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _graph(key, surrogates_per_step, layers, augment):
     return _Graph(key.problem, surrogates_per_step, layers, augment)
 

@@ -121,6 +121,6 @@ def margin(logits, intended):
     return tf.reduce_mean(others - tf.reduce_sum(chosen * logits, axis=1))
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _graph(key, *options):
     return _Graph(key.problem, *options)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -118,20 +119,35 @@ class Pool:
             self.starts = known or [None]
         else:
             self.starts = known or [_train_clean(problem, (seed, k, _CLEAN)) for k in range(ensemble)]
-        if problem.scenario == "finetune":
-            trained = [[weights] for weights in self.starts]
-        else:
-            trained = [
-                train(problem, (seed, k), checkpoints, start=self.starts[k % len(self.starts)]) for k in range(ensemble)
-            ]
-        self.weights = [weights for stages in trained for weights in stages]
-        self.finished = [stages[-1] for stages in trained]
-        self.clean = self.finished if problem.scenario == "scratch" else self.starts
-        self._train, self._norms = problem.dataset.train, {}
+        self._problem, self._trainings = problem, [(seed, k) for k in range(ensemble)]
+        self._checkpoints, self._norms = checkpoints, {}
         self._model = new_model(problem)
-        self.test_logits = np.stack([self._predict(weights, problem.dataset.test.x) for weights in self.finished])
         signature = [tf.TensorSpec([None, *problem.dataset.input_shape]), tf.TensorSpec([None], tf.int32)]
         self._norms_of_batch = tf.function(self._gradient_norms, signature)
+
+    @functools.cached_property
+    def _trained(self):
+        """A list of stages for every training. Not all attacks need them: features are frozen before any."""
+        if self._problem.scenario == "finetune":
+            return [[weights] for weights in self.starts]
+        starts = itertools.cycle(self.starts)
+        return [train(self._problem, key, self._checkpoints, start=next(starts)) for key in self._trainings]
+
+    @property
+    def weights(self):
+        return [weights for stages in self._trained for weights in stages]
+
+    @property
+    def finished(self):
+        return [stages[-1] for stages in self._trained]
+
+    @property
+    def clean(self):
+        return self.finished if self._problem.scenario == "scratch" else self.starts
+
+    @functools.cached_property
+    def test_logits(self):
+        return np.stack([self._predict(weights, self._problem.dataset.test.x) for weights in self.finished])
 
     def _predict(self, weights, x):
         self._model.set_weights(weights)
@@ -140,8 +156,9 @@ class Pool:
     def gradient_norms(self, label):
         """The l2 norm of the loss gradient of each training example of class `label`, a mean over `finished`."""
         if label not in self._norms:
-            of_class = self._train.y == label
-            examples = tf.data.Dataset.from_tensor_slices((self._train.x[of_class], self._train.y[of_class]))
+            train_set = self._problem.dataset.train
+            of_class = train_set.y == label
+            examples = tf.data.Dataset.from_tensor_slices((train_set.x[of_class], train_set.y[of_class]))
             norms = []
             for weights in self.finished:
                 self._model.set_weights(weights)
@@ -165,11 +182,11 @@ def new_model(problem):
 
 
 def pool(problem, seed, ensemble, checkpoints):
-    """The `Pool` for a problem. The last three are remembered: crafting for many targets shares one."""
+    """The `Pool` for a problem. The last ones are remembered: crafting for many targets shares one."""
     return _pool(_Shared(problem), seed, ensemble, checkpoints)
 
 
-@functools.lru_cache(maxsize=3)
+@functools.lru_cache(maxsize=8)
 def _pool(shared, seed, ensemble, checkpoints):
     return Pool(shared.problem, seed, ensemble, checkpoints)
 

@@ -40,7 +40,7 @@ def evaluate(experiment, output_dir=None, progress=None):
     trials = len(prepared.settings)
     total, done, note = trials * len(work), 0, progress or (lambda done, total, words: None)
     for trial, setting in enumerate(prepared.settings):
-        crafted = {}
+        crafted, known = {}, {}
         for count, name, data in work:
             if results.find(trial, count, name, data) is None:
                 adapted = name if data == "adaptive" else None
@@ -53,7 +53,7 @@ def evaluate(experiment, output_dir=None, progress=None):
                     )
                 poisons, seconds = crafted[count, adapted]
                 note(done, total, f"trial {trial + 1} of {trials}: training {name} on {data}")
-                row = victims.train_and_measure(setting, defenses[name], data, poisons)
+                row = victims.train_and_measure(setting, defenses[name], data, poisons, known)
                 results.add({**row, "count": count, "crafting_seconds": seconds})
             done += 1
     note(total, total, "done")
