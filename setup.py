@@ -56,7 +56,9 @@ setuptools.setup(
             "tfshape-craft = tfshape.cli.craft:run",
             "tfshape-evaluate = tfshape.cli.evaluate:run",
             "tfshape-poison = tfshape.cli.poison:run",
+            "tfshape-report = tfshape.cli.report:run",
             "tfshape-reproduce = tfshape.cli.reproduce:run",
+            "tfshape-sweep = tfshape.cli.sweep:run",
         ]
     },
     classifiers=[

@@ -7,4 +7,5 @@ BINARIES = {
     "evaluate": "an attack against undefended and shaped training, side by side",
     "poison": "write a poisoned copy of a dataset for any framework",
     "reproduce": "a published table trained again, beside the published numbers",
+    "sweep": "a grid of experiments as one study that goes on after any crash",
 }

@@ -1,0 +1,81 @@
+"""Trains a grid of experiments as one study, which goes on after any crash where it stopped.
+
+  bin/sweep --attack=gradient_matching --grid='noise=0,0.1,1' --grid='clip=0.1,1,4' --output_dir=study
+  bin/sweep --flagfile=configs/sweep/defenses.flags --output_dir=study --runner=ray --address=auto
+  bin/sweep --status study
+
+Every flag that describes an experiment is as for bin/evaluate; each --grid names one of them and its values. A trial of
+one grid point is what is run, kept and gone on from. Writes --output_dir: study.sqlite (a row a trial), trials and
+victims as CSV and Parquet, results.csv (a row a defense of each point), config.json, cache/ (poison and models that
+trials share) and workers.log. The same command again goes on; with more --trials or --grid values it adds to the study.
+bin/report makes a page of it.
+"""
+
+from absl import flags
+
+from tfshape.cli import common, experiments
+
+FLAGS = flags.FLAGS
+RUNNERS = ("local", "ray")
+
+flags.DEFINE_multi_string("grid", [], "an axis: a flag of the experiment and its values, 'noise=0,0.1,1'; repeated")
+flags.DEFINE_string("output_dir", None, "folder of the study")
+flags.DEFINE_enum("runner", "local", RUNNERS, "where trials run: processes of this machine, or a Ray cluster")
+flags.DEFINE_integer("workers", None, "how many trials at a time; default one a core, as far as memory goes")
+flags.DEFINE_float("memory", None, "local: gigabytes for all workers together; default four fifths of the machine's")
+flags.DEFINE_string("address", None, "ray: of a running cluster, or auto; default one on this machine")
+flags.DEFINE_bool("retry_failed", False, "try trials that failed again")
+flags.DEFINE_string("status", None, "print the state of the study in this folder, and nothing else")
+
+
+def main():
+    """Runs the study that the flags describe, or prints the state of one."""
+    from tfshape import studies
+
+    if FLAGS.status is not None:
+        print(studies.status(FLAGS.status))
+        return
+    if not FLAGS.output_dir:
+        raise ValueError(f"output_dir={FLAGS.output_dir!r}: allowed is a folder to write, such as --output_dir=study")
+    common.check_writable("output_dir", FLAGS.output_dir)
+    grid = studies.points(experiments.from_flags(), studies.parse(FLAGS.grid))
+    runner = _runner(studies)
+    study = studies.experiments(FLAGS.output_dir, grid)
+    if not studies.known(study):
+        studies.check(grid)
+    with common.progress() as progress:
+        counts = studies.run(study, runner, FLAGS.retry_failed, progress=progress)
+    print(_table(study.folder))
+    if counts["failed"]:
+        print(studies.status(study.folder))
+    if not FLAGS.quiet:
+        print(f"\nwritten to {FLAGS.output_dir}; bin/report {FLAGS.output_dir} makes a page of it")
+
+
+def _runner(studies):
+    if FLAGS.runner == "ray":
+        if FLAGS.memory is not None:
+            raise ValueError(f"memory={FLAGS.memory}: allowed with runner=local only; Ray bounds memory itself")
+        return studies.OnRay(FLAGS.address, FLAGS.workers)
+    if FLAGS.address is not None:
+        raise ValueError(f"address={FLAGS.address!r}: allowed with runner=ray only")
+    return studies.Local(FLAGS.workers, FLAGS.memory, f"{FLAGS.output_dir}/workers.log")
+
+
+def _table(folder):
+    """results.csv, as far as it is worth a look."""
+    import pandas as pd
+
+    path = folder / "results.csv"
+    if not path.exists():
+        return "no trial is done"
+    frame = pd.read_csv(path)
+    axes = [name for name in frame.columns if name.startswith("grid.")]
+    shown = frame[[*axes, "num_poisons", "defense", "trials", "accuracy", "control_accuracy", "asr", "epsilon"]]
+    shown = shown.rename(columns=lambda name: name.replace("grid.", "")).dropna(axis="columns", how="all")
+    return shown.to_string(index=False, na_rep="", float_format="{:.3f}".format)
+
+
+def run():
+    """Entry point of `bin/sweep` and `tfshape-sweep`."""
+    common.run(main)

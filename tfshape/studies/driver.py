@@ -1,0 +1,126 @@
+"""The driver: hands trials to a runner and puts what comes back into the store."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import socket
+import time
+
+from tfshape.evaluation.experiment import require
+from tfshape.studies import cache, export
+from tfshape.studies.store import Store
+
+LOCK = "driver.lock"
+ATTEMPTS = 3  # how often a trial is tried whose worker dies
+_WAIT_SECONDS = 0.5
+
+
+def run(study, runner, retry_failed=False, stack=1, progress=None):
+    """Runs the trials of a study that are not done, and writes its files.
+
+    However this process or its workers end, what was finished stays: the same call goes on from there. Trials that
+    raise, or whose workers die `ATTEMPTS` times, are recorded with their error and do not stop the others.
+
+    Args:
+        study: a `Study`; its folder is made if need be.
+        runner: `Local(…)` or `OnRay(…)`.
+        retry_failed: whether trials that failed before are tried again.
+        stack: up to how many trials of a point run as one task, >= 1, by the trial function's `stacked`.
+        progress: called as `progress(done, total, words)`, counting what this run has to do.
+
+    Returns:
+        Dict of status ("done", "failed", "waiting", "running") to how many trials have it.
+
+    Raises:
+        ValueError: another driver is at work on the folder, or it holds another study; nothing has been changed then.
+        OSError: the folder cannot be written.
+    """
+    require("stack", stack, isinstance(stack, int) and stack >= 1, "an integer >= 1")
+    study.folder.mkdir(parents=True, exist_ok=True)
+    words = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()})
+    try:
+        with cache.lock(study.folder / LOCK, wait=False, words=words), Store(study.folder, create=True) as store:
+            keys = store.plan(study)
+            store.note(function=study.function, driver=words)
+            if retry_failed:
+                store.retry_failed()
+            _drive(store, runner, _tasks(study, store, keys, stack), progress)
+            export.write(study.folder, store)
+            return store.counts()
+    except BlockingIOError:
+        raise ValueError(
+            f"study={str(study.folder)!r}: another driver is at work on it; allowed is to wait for its end"
+        ) from None
+
+
+def _tasks(study, store, keys, stack):
+    """The waiting trials as tasks, in the order to run them: those first that share no work with one before."""
+    waiting = {row["key"] for row in store.trials("waiting")}
+    keys, ranks, tasks = iter(keys), collections.Counter(), []
+    for point in study.points:
+        mine = [(trial, key) for trial, key in zip(range(point.trials), keys) if key in waiting]
+        for start in range(0, len(mine), stack):
+            trials, names = zip(*mine[start : start + stack])
+            group = cache.digest([point.group, trials[0]]) if point.group is not None else None
+            task = {"function": study.function, "folder": str(study.folder.resolve()), "config": point.config}
+            tasks.append((ranks[group], {**task, "trials": list(trials), "keys": list(names)}))
+            ranks[group] += group is not None
+    return [task for _, task in sorted(tasks, key=lambda entry: entry[0])]
+
+
+def _drive(store, runner, tasks, progress):
+    """Runs `tasks`, a list, to their ends."""
+    tasks, deaths = collections.deque(tasks), collections.Counter()
+    total, done, failed, start = sum(len(task["keys"]) for task in tasks), 0, 0, time.monotonic()
+    running, outcomes, before = 0, [], store.counts()["done"]
+    if not tasks:
+        return
+    with runner:
+        while True:
+            events = {"started": [], "finished": [], "failed": [], "waiting": []}
+            for task, replies, death in outcomes:
+                running -= len(task["keys"])
+                if death is None:
+                    for key, reply in zip(task["keys"], replies):
+                        name = "failed" if "error" in reply else "finished"
+                        events[name].append((key, reply["seconds"], reply.get("error", reply.get("result"))))
+                    continue
+                deaths.update(task["keys"])
+                for trial, key in zip(task["trials"], task["keys"]):
+                    if deaths[key] < ATTEMPTS:
+                        tasks.append({**task, "trials": [trial], "keys": [key]})
+                        events["waiting"].append(key)
+                    else:
+                        events["failed"].append((key, None, f"{death}, {ATTEMPTS} times"))
+            while tasks and runner.free() > 0:
+                task = tasks.popleft()
+                runner.submit(task)
+                events["started"] += task["keys"]
+                running += len(task["keys"])
+            if any(events.values()):
+                store.save(**events)
+            failed += len(events["failed"])
+            done += len(events["failed"]) + len(events["finished"])
+            if progress is not None:
+                progress(done, total, words(running, failed, total - done, done, time.monotonic() - start, before))
+            if done == total:
+                return
+            outcomes = runner.wait(_WAIT_SECONDS)
+
+
+def words(running, failed, left, done, seconds, before=0):
+    """The state of a run in words; `done` trials took it `seconds`, and `left` are to come."""
+    parts = [f"{running} running, {failed} failed"]
+    if left and done:
+        parts.append(f"{_span(left * seconds / done)} left")
+    if before:
+        parts.append(f"{before} were done before")
+    return ", ".join(parts)
+
+
+def _span(seconds):
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

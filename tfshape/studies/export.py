@@ -1,0 +1,130 @@
+"""The files of a study that others read, made whole from its store: config.json, and tables as CSV and Parquet.
+
+trials has a row a trial, victims a row a trained model; results.csv a row a defense of each point, as that of
+`bin/evaluate`, with the columns grid.NAME, point and command, which is what to type to train that point again alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+
+from tfshape.evaluation.experiment import Experiment
+from tfshape.evaluation.provenance import provenance
+from tfshape.studies.study import OF_DEFENSES, SCHEMA, TRIAL
+
+
+def write(folder, store):
+    """Writes the files of a study that have changed since they were last written.
+
+    Args:
+        folder: of the study, a `pathlib.Path`.
+        store: its open `Store`.
+    """
+    state = json.dumps([store.counts(), store.last_finished()])
+    if store.about("exported") == state and (folder / "trials.csv").exists():
+        return
+    import pandas as pd
+
+    points = store.points()
+    grids = {row["point"]: _prefixed(json.loads(row["grid"])) for row in points}
+    results = {(point, trial): result for point, trial, result in store.results()}
+    trials = [
+        {
+            **{"key": row["key"], "point": row["point"], **grids[row["point"]], "trial": row["trial"]},
+            **{name: row[name] for name in ("status", "attempts", "seconds", "finished")},
+            "error": row["error"] and row["error"].split("\n", 1)[0],
+            **_scalars(results.get((row["point"], row["trial"]))),
+        }
+        for row in store.trials()
+    ]
+    _write_tables(folder, "trials", pd.DataFrame(trials))
+    function = store.about("function")
+    if function == TRIAL:
+        _write_experiments(folder, points, grids, results)
+    config = {
+        "schema": SCHEMA,
+        "function": function,
+        "points": [{"point": row["point"], "grid": row["grid"], "config": json.loads(row["config"])} for row in points],
+        **provenance(),
+    }
+    _replace(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n", "utf-8"))
+    store.note(exported=state)
+
+
+def _write_experiments(folder, points, grids, results):
+    import pandas as pd
+
+    from tfshape.evaluation import Results
+
+    rows, frames = [], []
+    for point in points:
+        number, config = point["point"], json.loads(point["config"])
+        found = [result["rows"] for (place, _), result in sorted(results.items()) if place == number]
+        if not found:
+            continue
+        summary = Results(Experiment(**config, trials=len(found)))
+        summary.trials = [row for trial in found for row in trial]
+        rows += [{"point": number, **grids[number], **row} for row in summary.trials]
+        frame = summary.frame()
+        frame.insert(0, "point", number)
+        for place, (name, value) in enumerate(grids[number].items()):
+            frame.insert(1 + place, name, value)
+        frame["command"] = command(summary.experiment)
+        frames.append(frame)
+    if frames:
+        _write_tables(folder, "victims", pd.DataFrame(rows))
+        summary = _once(pd.concat(frames, ignore_index=True))
+        _replace(folder / "results.csv", lambda path: summary.to_csv(path, index=False))
+
+
+def _once(frame):
+    """Undefended rows are the same for all points that differ in the defense alone: the first is kept, without it."""
+    axes = [f"grid.{name}" for name in OF_DEFENSES if f"grid.{name}" in frame]
+    undefended = frame["defense"] == "none"
+    frame[axes] = frame[axes].astype(object)
+    frame.loc[undefended, axes] = None
+    columns = [name for name in frame.columns if name not in ("point", "command", "seconds")]
+    return frame[~(undefended & frame.duplicated(columns))].reset_index(drop=True)
+
+
+def command(experiment):
+    """The `bin/evaluate` command line of an experiment: the flags that are not as by default."""
+    usual = Experiment(scenario=experiment.scenario)
+    flags = []
+    for field in dataclasses.fields(Experiment):
+        value = getattr(experiment, field.name)
+        standard = field.default if field.name == "scenario" else getattr(usual, field.name)
+        if value == standard or value is None:
+            continue
+        if isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, tuple):
+            value = ",".join(map(str, value))
+        flags.append(shlex.quote(f"--{field.name}={value}"))
+    return " ".join(["bin/evaluate", *flags])
+
+
+def _prefixed(values):
+    return {f"grid.{name}": value for name, value in values.items()}
+
+
+def _scalars(result):
+    if not isinstance(result, dict):
+        return {}
+    return {name: value for name, value in result.items() if isinstance(value, (bool, int, float, str))}
+
+
+def _write_tables(folder, name, frame):
+    """NAME.csv and NAME.parquet."""
+    _replace(folder / f"{name}.csv", lambda path: frame.to_csv(path, index=False))
+    _replace(folder / f"{name}.parquet", frame.to_parquet)
+
+
+def _replace(path, save):
+    """Writes a file by `save(path)`, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save(temporary)
+    os.replace(temporary, path)

@@ -1,0 +1,69 @@
+"""Grids: `noise=0,0.1,1` and `clip=1,4` make six experiments of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+from tfshape.evaluation.experiment import Experiment, require
+
+_FIXED = ("trials", "classes", "data_dir")
+_SPELLED = ("shaping", "defense")  # of which "none" is one
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def parse(texts):
+    """The axes of a grid: dict of an `Experiment` attribute to its values, a tuple.
+
+    Args:
+        texts: strings such as "noise=0,0.1,1", an axis each; commas in parentheses belong to a value. Values are read
+            as the attribute's type; "none" is None where that is allowed.
+
+    Raises:
+        ValueError: an attribute that is not one of a grid, or a value that it cannot have.
+    """
+    from tfshape.evaluation.choices import split
+
+    fields = {field.name: field for field in dataclasses.fields(Experiment) if field.name not in _FIXED}
+    axes = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip()
+        require("grid", text, equals and values.strip(), "name=value,value,…, such as noise=0,0.1,1")
+        require("grid", text, name in fields, f"an axis of {', '.join(fields)}")
+        require("grid", text, name not in axes, "one axis of each name")
+        try:
+            words = split(values)
+        except ValueError:
+            raise ValueError(f"grid={text!r}: allowed is values with commas between") from None
+        axes[name] = tuple(_value(fields[name], word) for word in words)
+        require("grid", text, len(set(axes[name])) == len(axes[name]), "different values")
+    return axes
+
+
+def _value(field, text):
+    kinds = [kind.strip() for kind in str(field.type).split("|")]
+    if "None" in kinds and text.lower() == "none" and field.name not in _SPELLED:
+        return None
+    if "str" in kinds:
+        return text
+    try:
+        if "bool" in kinds:
+            return _WORDS[text.lower()]
+        return int(text) if "int" in kinds else float(text)
+    except (KeyError, ValueError):
+        words = "true or false" if "bool" in kinds else "whole numbers" if "int" in kinds else "numbers"
+        raise ValueError(f"grid={field.name}={text}: allowed is {words}") from None
+
+
+def points(base, axes):
+    """The experiments of a grid: `base` with every combination of values, the last axis fastest.
+
+    Returns:
+        A list of (dict of axis to value, `Experiment`).
+
+    Raises:
+        ValueError: a value that an `Experiment` cannot have.
+    """
+    combinations = (dict(zip(axes, values)) for values in itertools.product(*axes.values()))
+    return [(values, dataclasses.replace(base, **values)) for values in combinations]

@@ -1,0 +1,153 @@
+"""A pool of worker processes on this machine, each with a TensorFlow of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import selectors
+import subprocess
+import sys
+
+import tfshape
+from tfshape.evaluation.experiment import require
+from tfshape.studies.worker import MEMORY_EXIT
+
+_GIGABYTE = 1 << 30
+_LEAST = 1.0  # gigabytes of a worker with TensorFlow and a small dataset
+_RENEWED = 0.75  # of its memory bound, from which a worker is replaced between trials
+
+
+class Local:
+    """Runs tasks in processes of this machine.
+
+    Attributes:
+        workers: how many processes, >= 1. None: one a core, as far as the memory gives each of them a gigabyte.
+        memory: gigabytes that all of them together may hold, > 0; None: four fifths of what this machine, or the
+            control group of this process, has. A worker that takes more than its share is ended, and its trial tried
+            again in a new one.
+        log: file that gets what workers print, or None to drop it.
+
+    The cores are divided among the workers: each computes with cores / workers threads, at least one. Worker processes
+    start when there is work for them, stay for the next trial, and are replaced when they die.
+
+    Raises:
+        ValueError: a number outside these.
+    """
+
+    def __init__(self, workers=None, memory=None, log=None):
+        good = workers is None or (isinstance(workers, int) and workers >= 1)
+        require("workers", workers, good, "an integer >= 1")
+        require("memory", memory, memory is None or 0 < memory < math.inf, "a number of gigabytes > 0")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.memory = 0.8 * _memory() / _GIGABYTE if memory is None else memory
+        self.workers = workers or max(1, min(cores, int(self.memory / _LEAST)))
+        self._share = int(self.memory * _GIGABYTE / self.workers)
+        self._threads, self._log = str(max(1, cores // self.workers)), log
+        self._idle, self._busy, self._output = [], {}, subprocess.DEVNULL
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self):
+        if self._log is not None:
+            self._output = open(self._log, "ab", buffering=0)
+        return self
+
+    def __exit__(self, *error):
+        for worker in [*self._idle, *self._busy]:
+            worker.kill()
+            worker.wait()
+        self._idle, self._busy = [], {}
+        if self._log is not None:
+            self._output.close()
+
+    def __str__(self):
+        return f"{self.workers} local workers of {self._threads} threads and {self._share / _GIGABYTE:.1f} GB"
+
+    def pids(self):
+        """The process numbers of the workers."""
+        return [worker.pid for worker in [*self._idle, *self._busy]]
+
+    def free(self):
+        """How many tasks can be submitted now."""
+        return self.workers - len(self._busy)
+
+    def submit(self, task):
+        """Starts a task, a dict as `worker.execute` takes it."""
+        worker = self._idle.pop() if self._idle else self._start()
+        self._busy[worker] = task
+        try:
+            worker.stdin.write(json.dumps(task).encode() + b"\n")
+            worker.stdin.flush()
+        except BrokenPipeError:
+            pass  # `wait` finds the end of its output
+
+    def wait(self, seconds):
+        """What came of tasks within `seconds`, as soon as there is any: a list of (task, replies, death).
+
+        `replies` are those of `worker.execute`, or None if the worker died, of what `death` says.
+        """
+        found = []
+        for key, _ in self._selector.select(seconds):
+            worker = key.data
+            chunk = os.read(worker.stdout.fileno(), 1 << 20)
+            worker.received += chunk
+            if not chunk:
+                task = self._end(worker)
+                if task is not None:
+                    found.append((task, None, self._death(worker.returncode)))
+            elif worker.received.endswith(b"\n"):
+                reply, worker.received = json.loads(worker.received), b""
+                found.append((self._busy.pop(worker), reply["replies"], None))
+                if reply["memory"] > _RENEWED * self._share:
+                    worker.kill()
+                    self._end(worker)
+                else:
+                    self._idle.append(worker)
+        return found
+
+    def _start(self):
+        source = str(pathlib.Path(tfshape.__file__).parents[1])
+        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        environment = {**os.environ, **dict.fromkeys(names, self._threads)}
+        environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+        worker = _Worker(
+            [sys.executable, "-m", "tfshape.studies.worker", str(self._share)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._output,
+            env=environment,
+        )
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
+        return worker
+
+    def _end(self, worker):
+        """Forgets a worker whose output has ended. Returns the task that it had."""
+        self._selector.unregister(worker.stdout)
+        worker.wait()
+        worker.stdout.close()
+        if worker in self._idle:
+            self._idle.remove(worker)
+        return self._busy.pop(worker, None)
+
+    def _death(self, code):
+        if code == MEMORY_EXIT:
+            return f"its worker took more than its share of the memory, {self._share / _GIGABYTE:.1f} GB"
+        return f"its worker died of signal {-code}" if code < 0 else f"its worker ended with code {code}"
+
+
+class _Worker(subprocess.Popen):
+    """A process, and what of its next reply has been read."""
+
+    received = b""
+
+
+def _memory():
+    """Bytes of memory: of the control group that this process is in, or of the machine."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found = min(found, int(pathlib.Path(path).read_text()))
+        except (OSError, ValueError):  # no such control group, or "max"
+            continue
+    return found

@@ -1,0 +1,38 @@
+"""A few poisons of a trial beside what they were made from, to look at."""
+
+from __future__ import annotations
+
+import numpy as np
+
+NUM = 6  # poisons kept
+
+
+def take(setting, poisons):
+    """The first poisons of a trial with their bases, and what they are aimed at.
+
+    Args:
+        setting: the trial's `victims.Setting`.
+        poisons: its `Poisons`.
+
+    Returns:
+        Dict of arrays: poison and base, float32 [n, *input_shape], the base 0 for a poison made from none; poison_label
+        and base_label, int [n], the latter -1 for none; target [t, *input_shape], target_label, intended_label: of a
+        backdoor a test example with the trigger on, else the targets, of which there may be none.
+    """
+    x, y, base = poisons.x[:NUM], poisons.y[:NUM], poisons.base[:NUM]
+    train, test, made = setting.dataset.train, setting.dataset.test, base >= 0
+    target, labels, intended = poisons.target_x, poisons.target_y, poisons.intended_y
+    if setting.attack.kind == "backdoor":
+        label = setting.attack.target_class
+        first = np.flatnonzero(test.y != label)[:1]
+        target = setting.attack.stamp(test.x[first], setting.problem(len(poisons.y)))
+        labels, intended = test.y[first], np.full(1, label)
+    return {
+        "poison": x,
+        "poison_label": y,
+        "base": np.where(made.reshape(-1, *[1] * (x.ndim - 1)), train.x[np.maximum(base, 0)], 0).astype(np.float32),
+        "base_label": np.where(made, train.y[np.maximum(base, 0)], -1),
+        "target": np.asarray(target, np.float32)[:1],
+        "target_label": np.asarray(labels)[:1],
+        "intended_label": np.asarray(intended)[:1],
+    }

@@ -1,0 +1,52 @@
+"""What `bin/sweep --status` says."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+
+from tfshape.studies import cache
+from tfshape.studies.driver import LOCK, words
+from tfshape.studies.store import Store
+
+SHOWN = 5  # errors
+
+
+def status(folder):
+    """The state of a study in words, a line each; reads only.
+
+    Args:
+        folder: of the study.
+
+    Raises:
+        ValueError: there is no study, or its store cannot be read.
+    """
+    folder = pathlib.Path(folder)
+    with Store(folder) as store:
+        counts, driver, failed = store.counts(), json.loads(store.about("driver") or "{}"), store.trials("failed")
+        at_work = _at_work(folder)
+        if not at_work:  # a driver that was killed left them so
+            counts["waiting"] += counts.pop("running")
+            counts["running"] = 0
+        total, over = sum(counts.values()), counts["done"] + counts["failed"]
+        lines = [f"{folder}: {over} of {total} trials over: {counts['done']} done, {counts['failed']} failed"]
+        if at_work:
+            done = store.finished_since(driver["started"])
+            state = words(counts["running"], counts["failed"], total - over, done, time.time() - driver["started"])
+            lines.append(f"driver {driver['pid']} on {driver['host']} at work: {state}")
+        elif over < total:
+            lines.append(f"{total - over} waiting, no driver at work; the command that began it goes on with it")
+    for row in failed[:SHOWN]:
+        lines.append(f"point {row['point']} trial {row['trial']} failed: {row['error'].splitlines()[0]}")
+    if failed:
+        lines.append("bin/sweep with --retry_failed tries failed trials again")
+    return "\n".join(lines)
+
+
+def _at_work(folder):
+    try:
+        with cache.lock(folder / LOCK, wait=False):
+            return False
+    except BlockingIOError:
+        return True

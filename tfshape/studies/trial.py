@@ -1,0 +1,121 @@
+"""One trial of an experiment, in a worker: its poison and its victims, taken from the study's cache where they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+
+import tfshape
+from tfshape import datasets, evaluation, poison
+from tfshape.evaluation import run as experiments
+from tfshape.evaluation import victims
+from tfshape.evaluation.results import write_atomically
+from tfshape.poison import archive
+from tfshape.studies import pictures, study
+from tfshape.studies.cache import Cache, read_arrays
+
+_COUNTS = ("num_poisons", "budget")  # of which a victim met one
+
+
+def run(config, trial, folder):
+    """Runs one trial of an experiment.
+
+    Args:
+        config: `Experiment.to_dict()`, without `trials`.
+        trial: its number, from 0.
+        folder: of the study.
+
+    Returns:
+        Dict: `rows`, one a victim, as `victims.train_and_measure` gives them; `seed`, the victims'; `poisons`, one for
+        each that was met: its count, the defense it was adapted to or None, its file in the cache; `crafted`, how many
+        of them were made by this trial and not found there.
+    """
+    work = Work(config, trial, folder)
+    rows = [work.row(*victim) for victim in work.victims]
+    return {"rows": rows, "seed": work.setting.seed("victim"), "poisons": work.poisons, "crafted": work.crafted}
+
+
+class Work:
+    """A trial at work. `victims` are what `row` is to be called with."""
+
+    def __init__(self, config, trial, folder):
+        self._plan, data = _plan(json.dumps(config, sort_keys=True))
+        self._cache, e = Cache(f"{folder}/cache"), self._plan.settings[0].experiment
+        self._common = [study.SCHEMA, tfshape.__version__, data, trial]
+        self._depends = {name: value for name, value in study.shared(config).items() if name not in _COUNTS}
+        self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
+        self.setting = dataclasses.replace(self.setting, initial_weights=self._initial(e))
+        self.victims = experiments.victims_of(e, self._plan.defenses, self._plan.counts)
+        self.poisons, self.crafted, self._found = [], 0, {}
+        self._saved = None if self._plan.saved is None else self._plan.saved[trial]
+
+    def row(self, count, name, data):
+        """The row of one victim, trained now or by another trial that shares it."""
+
+        def train():
+            poisons, seconds = self._poisons(count, adapted)
+            row = victims.train_and_measure(self.setting, choice, data, poisons)
+            return {**row, "count": count, "crafting_seconds": seconds}
+
+        choice = self._plan.defenses[name]
+        adapted = name if data == "adaptive" else None
+        key = [*self._common, self._depends, count, name, data]
+        self._poisons(count, adapted)
+        return self._cache.get("victims", key, train, _write, lambda path: json.loads(path.read_text("utf-8")))[0]
+
+    def _poisons(self, count, adapted):
+        """-> (`Poisons`, the seconds that crafting took, None if it was not done here)."""
+        if self._saved is not None:
+            return self._saved, None
+        if (count, adapted) not in self._found:
+            shaper, seconds = None if adapted is None else self._plan.defenses[adapted].shaper, []
+            depends = {name: value for name, value in self._depends.items() if name not in study.OF_VICTIMS}
+            key = [*self._common, depends, count, adapted]
+
+            def craft():
+                found, took = self.setting.craft(count, shaper)
+                seconds.append(took)
+                shown = functools.partial(pictures.take, self.setting, found)
+                self._cache.get("pictures", key, shown, archive.write, read_arrays)
+                return found
+
+            load, save = poison.Poisons.load, lambda path, poisons: poisons.save(path)
+            found, made = self._cache.get("poisons", key, craft, save, load)
+            self.crafted += made
+            self.poisons.append({"count": count, "adapted": adapted, "file": self._cache.path("poisons", key).name})
+            self._found[count, adapted] = found, seconds[0] if seconds else None
+        return self._found[count, adapted]
+
+    def _initial(self, e):
+        """The weights of the clean model that finetune and transfer go on from, else None."""
+        if e.scenario == "scratch":
+            return None
+        recipe = dataclasses.asdict(victims.initial_recipe(e))
+        key = [*self._common, e.model, recipe, e.seed]
+        names = "w{:04}".format
+        return self._cache.get(
+            "initial",
+            key,
+            lambda: self.setting.initial_model.get_weights(),
+            lambda path, weights: archive.write(path, {names(i): array for i, array in enumerate(weights)}),
+            lambda path: list(read_arrays(path).values()),
+        )[0]
+
+
+@functools.lru_cache(maxsize=4)
+def _plan(config):
+    """-> (the `Plan` of a configuration in JSON, the digest of its data); trials of one point share what it holds."""
+    e = evaluation.Experiment(**{**json.loads(config), "trials": 1})
+    dataset, data = _dataset(e.dataset, e.data_dir, e.classes)
+    return experiments.plan(e, dataset), data
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(name, data_dir, classes):
+    dataset = datasets.load(name, data_dir=data_dir, classes=classes)
+    return dataset, study.fingerprint(dataset)
+
+
+def _write(path, row):
+    write_atomically(path, json.dumps(row))

@@ -1,0 +1,86 @@
+"""Running one task: in a process of `Local`'s, which this file is the main program of, or in one of Ray's.
+
+A task is a dict of JSON values: `function`, `folder`, `config` and `trials`, a list of numbers. The reply has, for each
+trial, {"seconds": s, "result": r} or {"seconds": s, "error": words}.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+
+MEMORY_EXIT = 77  # the exit code of a worker that took more memory than it may
+_LOOK_SECONDS = 0.25
+
+
+def execute(task):
+    """Runs the trials of a task. Returns a list with a reply a trial; whatever a trial raises is one."""
+    trials = task["trials"]
+    if len(trials) > 1:
+        start = time.perf_counter()
+        try:
+            found = _function(task["function"]).stacked(task["config"], trials, task["folder"])
+            seconds = (time.perf_counter() - start) / len(trials)
+            return [{"seconds": seconds, "result": result} for result in found]
+        except Exception:
+            pass  # which of them it was comes out below, where each runs by itself
+    return [_one(task, trial) for trial in trials]
+
+
+def _one(task, trial):
+    start = time.perf_counter()
+    try:
+        result = {"result": _function(task["function"])(task["config"], trial, task["folder"])}
+    except Exception as error:
+        lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        result = {"error": f"{type(error).__name__}: {error}\n{lines}"}
+    return {"seconds": time.perf_counter() - start, **result}
+
+
+@functools.lru_cache(maxsize=8)
+def _function(text):
+    module, _, name = text.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def peak_memory():
+    """The most memory, in bytes, that this process ever held."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def main():
+    """Reads tasks from standard input, a line of JSON each, and writes the replies to standard output.
+
+    Ends when its input does, when its parent has died, or when it holds more bytes than its first argument allows.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    limit, parent = int(sys.argv[1]), os.getppid()
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is not a reply
+
+    def watch():
+        while True:
+            if os.getppid() != parent:
+                os._exit(1)
+            if peak_memory() > limit:
+                os._exit(MEMORY_EXIT)
+            time.sleep(_LOOK_SECONDS)
+
+    threading.Thread(target=watch, daemon=True).start()
+    for line in sys.stdin:
+        found = execute(json.loads(line))
+        print(json.dumps({"replies": found, "memory": peak_memory()}), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()
