@@ -1,4 +1,4 @@
-"""Package definition; `bin/evaluate` and `bin/test` install from it together with constraints.txt."""
+"""Package definition; `bin/evaluate` and `bin/test` install from it, with constraints.txt or constraints-keras3.txt."""
 
 import pathlib
 import re
@@ -11,6 +11,7 @@ VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / "tfshape/__init__.py").r
 # tensorflow-privacy imports only on TensorFlow < 2.16, and the pins around it are what still runs beside it.
 OLD = 'python_version < "3.12"'
 NEW = 'python_version >= "3.12"'
+DOCS = ["mkdocs>=1.6,<2", "mkdocstrings[python]>=0.30"]
 
 setuptools.setup(
     name="tfshape",
@@ -45,7 +46,8 @@ setuptools.setup(
         f"tensorflow-datasets>=4.9.6; {NEW}",
     ],
     extras_require={
-        "test": ["hypothesis>=6.80", "pytest>=7.4", "pytest-xdist>=3.3", "ruff>=0.8"],
+        "docs": DOCS,
+        "test": [*DOCS, "hypothesis>=6.80", "mypy>=1.15", "pytest>=7.4", "pytest-xdist>=3.3", "ruff>=0.8"],
         "ray": [f"ray<2.31; {OLD}", f"ray>=2.31; {NEW}"],
         "dev": ["build>=1.0"],
     },
@@ -65,6 +67,8 @@ setuptools.setup(
         "Programming Language :: Python :: 3.9",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Security",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],

@@ -1,30 +1,44 @@
-# Sourced by every binary: sets $root and $python, an interpreter that has all of tfshape's needs, making .venv if need be.
-# A caller may name more modules it needs in $modules.
+# Sourced by every binary: sets $root and $python, an interpreter that has all of tfshape's needs, making .venv (TensorFlow
+# 2.15) or .venv-keras3 if need be. A caller may name more modules it needs in $modules, and insist on a $stack.
 root=$(cd -- "$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf %s "$0")")/.." && pwd)
 
 has_needs() {
   (cd / && "$1" -c 'import sys
+from importlib.metadata import version
 from importlib.util import find_spec
-sys.exit(not all(map(find_spec, sys.argv[1:])))' tfshape tensorflow keras absl pandas dp_accounting ${modules:-}) 2>/dev/null
+keras = {"main": "2.", "keras3": "3."}.get(sys.argv[1], "")
+sys.exit(not (all(map(find_spec, sys.argv[2:])) and version("keras").startswith(keras)))' \
+    "${stack:-}" tfshape tensorflow keras absl pandas dp_accounting ${modules:-}) 2>/dev/null
 }
 
-stamp=$(cat "$root/setup.py" "$root/constraints.txt" | cksum)
-python=
+# FOLDER CONSTRAINTS LOWEST HIGHEST PYTHON...: uses the environment in that folder, made by the first Python that fits.
+environment() {
+  folder=$1 constraints=$2 lowest=$3 highest=$4
+  shift 4
+  stamp=$(cat "$root/setup.py" "$root/$constraints" | cksum)
+  if [ "$(cat "$root/$folder/ready" 2>/dev/null)" != "$stamp" ] || ! "$root/$folder/bin/python" -c '' 2>/dev/null; then
+    for candidate in "$@" -; do
+      [ "$candidate" != - ] || return 1
+      fits="import ensurepip, venv, sys; sys.exit(not ($lowest) <= sys.version_info < ($highest))"
+      "$candidate" -c "$fits" 2>/dev/null && break
+    done
+    "$candidate" "$root/bin/_make_venv.py" "$root" "$folder" "$constraints" "$stamp" || exit 1
+  fi
+  python=$root/$folder/bin/python
+}
+
+main() { environment .venv constraints.txt "3, 9" "3, 12" python3.11 python3.10 python3.9 python3 python; }
+keras3() { environment .venv-keras3 constraints-keras3.txt "3, 11" "3, 14" python3.12 python3.13 python3.11 python3 python; }
+
 if has_needs python3; then
   python=python3
-elif [ "$(cat "$root/.venv/ready" 2>/dev/null)" = "$stamp" ] && "$root/.venv/bin/python" -c '' 2>/dev/null; then
-  python=$root/.venv/bin/python
-else
-  for candidate in python3.11 python3.10 python3.9 python3 python; do
-    if "$candidate" -c 'import ensurepip, venv, sys; sys.exit(not (3, 9) <= sys.version_info < (3, 12))' 2>/dev/null; then
-      "$candidate" "$root/bin/_make_venv.py" "$root" "$stamp" || exit 1
-      python=$root/.venv/bin/python
-      break
-    fi
-  done
-fi
-if [ -z "$python" ]; then
-  echo "tfshape needs Python 3.9, 3.10 or 3.11 with its venv module; install one, for example: apt install python3.11 python3.11-venv" >&2
+elif [ -n "${stack:-}" ]; then
+  "$stack" || {
+    echo "tfshape: no Python for stack $stack; main needs 3.9, 3.10 or 3.11, keras3 3.11, 3.12 or 3.13, with its venv module" >&2
+    exit 1
+  }
+elif ! main && ! keras3; then
+  echo "tfshape needs Python 3.9 to 3.13 with its venv module; install one, for example: apt install python3.11 python3.11-venv" >&2
   exit 1
 fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"

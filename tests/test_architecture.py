@@ -15,7 +15,7 @@ ALLOWED = {
     **{room: set() for room in GROUND},
     "models": {"privacy"},  # fit draws batches by the samplers whose epsilon privacy knows, so that the two cannot part
     "shaping": {"gradients"},
-    "analysis": {"gradients"},
+    "analysis": {"gradients", "shaping"},  # a shaped model is told by its class, and gives its weights
     "defenses": {"gradients", "models"},
     "attacks": {"poison", "shaping", "models", "gradients", "datasets"},
     "evaluation": {"attacks", "defenses", "analysis", "shaping", *GROUND},
@@ -24,7 +24,7 @@ ALLOWED = {
 }
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
-TOP = {"calls", "__version__"}  # modules and names of the package itself that every room may use
+TOP = {"calls", "plugins", "__version__"}  # modules and names of the package itself that every room may use
 
 
 def imported(path):
@@ -74,6 +74,7 @@ HEAVY = "tensorflow keras tensorflow_privacy tensorflow_datasets pandas matplotl
     ("module", "may_load"),
     [
         ("tfshape", ""),
+        ("tfshape.attacks", ""),
         ("tfshape.datasets", ""),
         ("tfshape.evaluation", ""),
         ("tfshape.privacy", ""),

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import keras
 import pytest
 
 BIN = pathlib.Path(__file__).resolve().parents[2] / "bin"
@@ -23,6 +24,7 @@ def checkout(tmp_path):
         "import setuptools\nsetuptools.setup(name='toy', py_modules=['toy'], extras_require={'test': []})\n"
     )
     (root / "constraints.txt").write_text("six==1.17.0\n")
+    (root / "constraints-keras3.txt").write_text("six==1.17.0\n")
     script = root / "bin" / "which"
     script.write_text(
         '#!/bin/sh\n. "$(dirname -- "$0")/_environment.sh"\nexec "$python" -c "import sys; print(sys.prefix)"\n'
@@ -31,9 +33,10 @@ def checkout(tmp_path):
     return root
 
 
-def which(root, path):
+def which(root, path, **variables):
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return subprocess.run([root / "bin" / "which"], env={**env, "PATH": path}, capture_output=True, text=True, cwd="/")
+    env.update(variables, PATH=path)
+    return subprocess.run([root / "bin" / "which"], env=env, capture_output=True, text=True, cwd="/")
 
 
 def path_with(folder, **commands):
@@ -54,7 +57,7 @@ def real_python():
 def test_no_supported_python_says_which_to_install(checkout, tmp_path):
     done = which(checkout, path_with(tmp_path / "bin", python3="exit 1"))
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and "Python 3.9, 3.10 or 3.11" in done.stderr
+    assert done.stderr.count("\n") == 1 and "Python 3.9 to 3.13" in done.stderr
     assert not (checkout / ".venv").exists()
 
 
@@ -64,6 +67,38 @@ def test_a_python_that_has_everything_is_used(checkout, tmp_path):
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, sys.prefix, "")
     assert not (checkout / ".venv").exists()
+
+
+def test_the_second_stack_has_an_environment_of_its_own(checkout, tmp_path):
+    path = path_with(tmp_path / "bin", python3_12=f'exec "{real_python()}" -I "$@"', python3="exit 1")
+    prefix = str(checkout / ".venv-keras3")
+    first = which(checkout, path)  # no Python of the first stack is at hand
+    assert (first.returncode, first.stdout.strip()) == (0, prefix), first.stderr
+    assert "setting up .venv-keras3" in first.stderr and not (checkout / ".venv").exists()
+    second = which(checkout, path, stack="keras3")
+    assert (second.returncode, second.stdout.strip(), second.stderr) == (0, prefix, "")
+    third = which(checkout, path, stack="main")
+    assert third.returncode == 1 and third.stderr.count("\n") == 1 and "main needs 3.9, 3.10 or 3.11" in third.stderr
+
+
+def test_a_python_of_the_other_stack_is_not_used(checkout, tmp_path):
+    other = "main" if keras.__version__.startswith("3.") else "keras3"
+    path = path_with(tmp_path / "bin", python3=f'PYTHONPATH="{BIN.parent}" exec "{sys.executable}" "$@"')
+    own = "keras3" if other == "main" else "main"
+    assert which(checkout, path, stack=own).stdout.strip() == sys.prefix
+    (checkout / "constraints-keras3.txt").write_text("no such requirement\n")
+    (checkout / "setup.py").write_text("raise SystemExit('broken on purpose')\n")
+    assert (
+        f"installing into .venv{'-keras3' if other == 'keras3' else ''} failed"
+        in which(checkout, path, stack=other).stderr
+    )
+
+
+@pytest.mark.parametrize("flag", ["--stack=jax", "--stack="])
+def test_an_unknown_stack_is_one_line(flag):
+    done = subprocess.run([BIN / "test", flag], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines() == [f"test: {flag[2:]}: allowed are main, keras3"]
 
 
 def test_venv_is_made_once_and_a_half_made_one_rebuilt(checkout, tmp_path):

@@ -5,95 +5,80 @@
 
 An attack is a frozen dataclass of its options with `name`, `kind` ("targeted", "indiscriminate" or "backdoor")
 and `craft(problem) -> ts.poison.Poisons`; a backdoor also has `target_class` and `stamp(x, problem)`.
+`register` adds one, and so does an installed package with an entry point in the group "tfshape.attacks".
 """
 
-from tfshape.attacks.adversarial_poison import AdversarialPoison
-from tfshape.attacks.backdoor import BadNets, Blend, Sinusoid, Warp
-from tfshape.attacks.base import Problem, Target, check_target_rule, choose_target, control, finetune_set
-from tfshape.attacks.bullseye_polytope import BullseyePolytope
-from tfshape.attacks.clean_label_backdoor import CleanLabelBackdoor
-from tfshape.attacks.convex_polytope import ConvexPolytope
-from tfshape.attacks.feature_collision import FeatureCollision
-from tfshape.attacks.gradient_canceling import GradientCanceling
-from tfshape.attacks.gradient_matching import GradientMatching
-from tfshape.attacks.hidden_trigger import HiddenTrigger
-from tfshape.attacks.influence import Influence
-from tfshape.attacks.kkt import Kkt
-from tfshape.attacks.label_flip import LabelFlip
-from tfshape.attacks.metapoison import MetaPoison
-from tfshape.attacks.slab import Slab
-from tfshape.attacks.sleeper_agent import SleeperAgent
-from tfshape.attacks.surrogates import starting_model, training_set
-from tfshape.attacks.unlearnable import Unlearnable
-from tfshape.attacks.watermark import Watermark
+from __future__ import annotations
 
-__all__ = [
-    "AdversarialPoison",
-    "BadNets",
-    "Blend",
-    "BullseyePolytope",
-    "CleanLabelBackdoor",
-    "ConvexPolytope",
-    "FeatureCollision",
-    "GradientCanceling",
-    "GradientMatching",
-    "HiddenTrigger",
-    "Influence",
-    "Kkt",
-    "LabelFlip",
-    "MetaPoison",
-    "Problem",
-    "Sinusoid",
-    "Slab",
-    "SleeperAgent",
-    "Target",
-    "Unlearnable",
-    "Warp",
-    "Watermark",
-    "check_target_rule",
-    "choose_target",
-    "control",
-    "finetune_set",
-    "get",
-    "names",
-    "starting_model",
-    "training_set",
-]
+import importlib
+from typing import Any
 
-_ATTACKS = {
-    attack.name: attack
-    for attack in (
-        BadNets,
-        Blend,
-        Sinusoid,
-        Warp,
-        CleanLabelBackdoor,
-        HiddenTrigger,
-        SleeperAgent,
-        AdversarialPoison,
-        BullseyePolytope,
-        ConvexPolytope,
-        FeatureCollision,
-        GradientCanceling,
-        GradientMatching,
-        Influence,
-        Kkt,
-        LabelFlip,
-        MetaPoison,
-        Slab,
-        Unlearnable,
-        Watermark,
-    )
+from tfshape import plugins
+
+_OWN = {
+    "badnets": "backdoor:BadNets",
+    "blend": "backdoor:Blend",
+    "sinusoid": "backdoor:Sinusoid",
+    "warp": "backdoor:Warp",
+    "clean_label_backdoor": "clean_label_backdoor:CleanLabelBackdoor",
+    "hidden_trigger": "hidden_trigger:HiddenTrigger",
+    "sleeper_agent": "sleeper_agent:SleeperAgent",
+    "adversarial_poison": "adversarial_poison:AdversarialPoison",
+    "bullseye_polytope": "bullseye_polytope:BullseyePolytope",
+    "convex_polytope": "convex_polytope:ConvexPolytope",
+    "feature_collision": "feature_collision:FeatureCollision",
+    "gradient_canceling": "gradient_canceling:GradientCanceling",
+    "gradient_matching": "gradient_matching:GradientMatching",
+    "influence": "influence:Influence",
+    "kkt": "kkt:Kkt",
+    "label_flip": "label_flip:LabelFlip",
+    "metapoison": "metapoison:MetaPoison",
+    "slab": "slab:Slab",
+    "unlearnable": "unlearnable:Unlearnable",
+    "watermark": "watermark:Watermark",
 }
+_HELPERS = {
+    "Problem": "base",
+    "Target": "base",
+    "check_target_rule": "base",
+    "choose_target": "base",
+    "control": "base",
+    "finetune_set": "base",
+    "starting_model": "surrogates",
+    "training_set": "surrogates",
+}
+_HOMES = {**_HELPERS, **{cls: module for module, cls in (home.split(":") for home in _OWN.values())}}
+REGISTRY = plugins.Registry(
+    "attack",
+    "tfshape.attacks",
+    ("name", "kind", "craft"),
+    {name: f"{__name__}.{home}" for name, home in _OWN.items()},
+)
+
+__all__ = ["get", "names", "register", *_HOMES]  # noqa: PLE0604 (they are strings)
 
 
-def names():
-    """The names that `get` knows, as a tuple."""
-    return tuple(_ATTACKS)
+def names() -> tuple[str, ...]:
+    """The names that `get` knows, as a tuple; those of installed packages last."""
+    return tuple(REGISTRY)
 
 
-def get(name):
-    """The class of the attack of that name. Raises ValueError for an unknown one."""
-    if name not in _ATTACKS:
-        raise ValueError(f"attack must be one of {', '.join(_ATTACKS)}, got {name!r}")
-    return _ATTACKS[name]
+def get(name: str) -> Any:
+    """The class of the attack of that name. Raises ValueError for one that is unknown or cannot be loaded."""
+    if name not in REGISTRY:
+        raise ValueError(f"attack must be one of {', '.join(REGISTRY)}, got {name!r}")
+    return REGISTRY[name]
+
+
+def register(cls: Any) -> Any:
+    """Adds an attack to the names that `get` and the flags know; a decorator of its class.
+
+    Raises ValueError for a class without `name`, `kind` or `craft`, and for a name that another attack has.
+    """
+    return REGISTRY.register(cls)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

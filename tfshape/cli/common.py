@@ -44,6 +44,8 @@ def run(main):
         if not traceback.extract_tb(error.__traceback__)[-1].filename.startswith(PACKAGE):
             raise
         _fail(program, error)
+    except BrokenPipeError:  # its reader has seen enough: `… --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.filename is None:
             raise

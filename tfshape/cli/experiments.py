@@ -1,15 +1,22 @@
 """Flags that describe an experiment, which several binaries share."""
 
+import importlib.metadata
+
 from absl import flags
 
+from tfshape import attacks, calls, datasets, models
 from tfshape.cli import common
 from tfshape.evaluation.experiment import ENGINES, KNOWLEDGE, SAMPLING, SCENARIOS, Experiment
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("attack", Experiment.attack, "attack, with options if need be: 'gradient_matching(restarts=2)'")
+flags.DEFINE_string(
+    "attack",
+    Experiment.attack,
+    f"attack, with options if need be: 'gradient_matching(restarts=2)'; one of {', '.join(attacks.names())}",
+)
 flags.DEFINE_string("poisons", None, "folder of saved poisons to evaluate, one a trial, instead of crafting")
-flags.DEFINE_string("dataset", Experiment.dataset, "dataset: a name, tfds:<name> or npz:<path>")
+flags.DEFINE_string("dataset", Experiment.dataset, f"dataset: {', '.join(datasets.names())}, tfds:<name> or npz:<path>")
 flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")
 flags.DEFINE_list("classes", None, "keep and relabel only these classes: 3,4")
 flags.DEFINE_string("model", Experiment.model, "victim: lr, mlp, cnn or resnet20")
@@ -50,8 +57,25 @@ flags.DEFINE_integer("seed", Experiment.seed, "seed that everything random deriv
 
 
 def from_flags(**changes):
-    """The `ts.Experiment` that the flags describe, but for `changes`. Raises ValueError for a value not allowed."""
+    """The `ts.Experiment` that the flags describe, but for `changes`. Raises ValueError for a value not allowed.
+
+    Names are looked up here too, before TensorFlow is imported for what is behind them.
+    """
     values = {name: FLAGS[name].value for name in Experiment.__dataclass_fields__}
     counts = common.whole_numbers("num_poisons", "allowed are whole numbers >= 1, such as 1,5,25")
     values["num_poisons"] = counts[0] if counts is not None and len(counts) == 1 else counts
-    return Experiment(**{**values, "classes": common.classes(), **changes})
+    experiment = Experiment(**{**values, "classes": common.classes(), **changes})
+    _require("model", experiment.model, experiment.model, models.names())
+    if experiment.poisons is None:
+        _require("attack", experiment.attack, calls.parse("attack", experiment.attack)[0], attacks.names())
+    if not experiment.dataset.startswith(("tfds:", "npz:")):
+        _require("dataset", experiment.dataset, experiment.dataset, (*datasets.names(), "tfds:NAME", "npz:PATH"))
+    if experiment.engine == "tensorflow_privacy" and not importlib.metadata.version("keras").startswith("2."):
+        needs = "tensorflow_privacy needs Keras 2 on TensorFlow 2.15, and fast computes the same update"
+        raise ValueError(f"engine='tensorflow_privacy': allowed is fast; {needs}")
+    return experiment
+
+
+def _require(flag, value, name, allowed):
+    if name not in allowed:
+        raise ValueError(f"{flag}={value!r}: allowed is {', '.join(allowed)}")

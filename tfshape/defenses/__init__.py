@@ -7,7 +7,7 @@
 A defense is a frozen dataclass of its options with `name` and `train`; `str(defense)` spells it back.
 """
 
-from tfshape import calls
+from tfshape import calls, plugins
 from tfshape.defenses.activation_clustering import ActivationClustering
 from tfshape.defenses.base import Defense, Trained
 from tfshape.defenses.deep_partition_aggregation import DeepPartitionAggregation
@@ -33,24 +33,24 @@ __all__ = [
     "get",
     "names",
     "parse",
+    "register",
 ]
 
-_DEFENSES = {
-    defense.name: defense
-    for defense in (
-        NoDefense,
-        Sphere,
-        Slab,
-        Knn,
-        Loss,
-        SpectralSignatures,
-        ActivationClustering,
-        Epic,
-        Mixup,
-        CutMix,
-        DeepPartitionAggregation,
-    )
-}
+_DEFENSES = plugins.Registry("defense", "tfshape.defenses", ("name", "train"))
+for _defense in (
+    NoDefense,
+    Sphere,
+    Slab,
+    Knn,
+    Loss,
+    SpectralSignatures,
+    ActivationClustering,
+    Epic,
+    Mixup,
+    CutMix,
+    DeepPartitionAggregation,
+):
+    _DEFENSES.register(_defense)
 
 
 def names():
@@ -63,6 +63,15 @@ def get(name):
     if name not in _DEFENSES:
         raise ValueError(f"defense must be one of {', '.join(_DEFENSES)}, got {name!r}")
     return _DEFENSES[name]
+
+
+def register(cls):
+    """Adds a defense to the names that `get` and the flags know; a decorator of its class.
+
+    An installed package's entry point in the group "tfshape.defenses" does the same. Raises ValueError for a class
+    without `name` or `train`, and for a name that another defense has.
+    """
+    return _DEFENSES.register(cls)
 
 
 def parse(text):

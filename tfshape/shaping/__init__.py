@@ -17,7 +17,7 @@
 All sensitivities are for adding or removing one example; replacing one moves the sum by at most twice as much.
 """
 
-from .base import Shaper
+from .base import Shaper, register
 from .chain import Chain, GaussianNoise, dp_sgd
 from .clipping import AdaptiveClip, Clip, Normalize, PerLayerClip
 from .model import ShapedModel, shape
@@ -39,6 +39,7 @@ __all__ = [
     "Trim",
     "dp_sgd",
     "parse",
+    "register",
     "shape",
     "tensorflow_privacy",
 ]

@@ -7,13 +7,18 @@ import math
 
 import tensorflow as tf
 
-REGISTRY = {}
+from tfshape import plugins
+
+REGISTRY = plugins.Registry("shaper", "tfshape.shapers", ("spelling", "weigh", "from_options"))
 
 
 def register(cls):
-    """Adds a Shaper to the names that `parse` and `from_config` know."""
-    REGISTRY[cls.spelling] = cls
-    return cls
+    """Adds a `Shaper` to the names that `parse`, the flags and `from_config` know; a decorator of its class.
+
+    An installed package's entry point in the group "tfshape.shapers" does the same. Raises ValueError for a class that
+    is no shaper, and for a spelling that another one has.
+    """
+    return REGISTRY.register(cls)
 
 
 def number(name, value, low, high=math.inf, above=False, below=False):
