@@ -53,6 +53,7 @@ setuptools.setup(
     },
     entry_points={
         "console_scripts": [
+            "tfshape-analyze = tfshape.cli.analyze:run",
             "tfshape-audit = tfshape.cli.audit:run",
             "tfshape-benchmark = tfshape.cli.benchmark:run",
             "tfshape-craft = tfshape.cli.craft:run",

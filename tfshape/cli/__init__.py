@@ -1,6 +1,7 @@
 """absl flags and the mains behind `bin/*`."""
 
 BINARIES = {
+    "analyze": "what poison does to gradients while a model trains",
     "audit": "a lower bound on epsilon from the training as it really runs",
     "benchmark": "time and memory of the engine and the transforms against their peers",
     "craft": "the poison of a targeted attack, saved for later",
