@@ -1,5 +1,6 @@
 """`python -m tfshape` lists the binaries and runs them; each has a file in bin/ and an installed command."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -29,3 +30,24 @@ def test_every_binary_has_help_a_file_and_an_entry_point(name):
     assert f"-m tfshape {name} " in (ROOT / "bin" / name).read_text()
     assert f"tfshape-{name} = tfshape.cli.{name}:run" in (ROOT / "setup.py").read_text()
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_tensorflow_s_banner_is_dropped_and_its_warnings_are_not(tmp_path, interrupted):
+    """With a stand-in for TensorFlow, which speaks as 2.21 does while it loads."""
+    (tmp_path / "tensorflow.py").write_text(
+        "import os, warnings\n"
+        "os.write(2, b'WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n')\n"
+        "os.write(2, b'I0000 00:00:17.8 1 port.cc:153] oneDNN custom operations are on.\\nW0000 real\\n')\n"
+        f"if {interrupted}: raise KeyboardInterrupt\n"
+    )
+    (tmp_path / "toy.py").write_text(
+        "import sys\nfrom tfshape.cli import common\n"
+        "def main():\n    import tensorflow\n    print('later', file=sys.stderr)\n"
+        "common.run(main)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    done = subprocess.run([sys.executable, tmp_path / "toy.py"], env=environment, capture_output=True, text=True)
+    last = "toy.py: interrupted; finished work is kept" if interrupted else "later"
+    assert done.stderr.replace("__main__", "toy.py").splitlines() == ["W0000 real", last]
+    assert done.returncode == (130 if interrupted else 0)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from gradients_helpers import check_layers, normal, precision, randomize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -68,6 +69,8 @@ def window(draw, rank, paddings=("valid", "same")):
     elif kind == "dilation":
         dilation = [draw(st.integers(1, 2)) for _ in range(rank)]
     space = [(k - 1) * d + 1 + draw(st.integers(0, 3)) for k, d in zip(size, dilation)]
+    if tf.__version__ == "2.21.0" and rank == 2 and strides[0] < strides[1]:
+        space[1] += strides[1]  # its own forward pass is wrong where the output has one column: docs/sharp_edges.md
     options = {"kernel_size": size, "strides": strides, "dilation_rate": dilation}
     options["padding"] = draw(st.sampled_from(paddings))
     return {**options, "use_bias": draw(st.booleans()), "activation": draw(activations)}, space

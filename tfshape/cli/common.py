@@ -1,9 +1,12 @@
 """What every binary shares: reading flags, one-line errors, exit codes and help."""
 
 import contextlib
+import importlib.abc
+import importlib.util
 import math
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import time
@@ -13,6 +16,7 @@ from absl import flags
 
 FLAGS = flags.FLAGS
 LINE_SECONDS = 15
+BANNER = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
 PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
 
 flags.DEFINE_bool("help", False, "show this binary's flags", short_name="h")
@@ -29,6 +33,7 @@ def run(main):
             of ours, keeps its traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides its banner; failures still raise
+    sys.meta_path.insert(0, _QuietTensorFlow())
     program = main.__module__.rsplit(".", 1)[-1]
     try:
         rest = FLAGS(sys.argv)[1:]
@@ -104,6 +109,41 @@ def progress():
 
     with bar:
         yield show
+
+
+class _QuietTensorFlow(importlib.abc.MetaPathFinder):
+    """Drops what TensorFlow 2.21 says of itself while it loads, whatever its log level; all else on stderr passes."""
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module):
+                with _without_banner():
+                    load(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+@contextlib.contextmanager
+def _without_banner():
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            os.write(2, b"".join(line for line in said if not BANNER.match(line)))
 
 
 def _fail(program, message):
