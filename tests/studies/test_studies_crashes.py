@@ -89,15 +89,15 @@ def test_fifty_kills_lose_nothing_and_repeat_nothing(tmp_path, runner):
         if driver.poll() is not None:
             raise AssertionError(driver.stderr.read())
         victim = "worker" if ready and chance.random() < 0.5 else "driver"
-        if victim == "driver" and not ready and chance.random() < 0.7:
-            continue  # most drivers get as far as having workers
+        if victim == "driver" and not ready and chance.random() < 0.9:
+            continue  # most drivers get as far as having workers, which on Ray takes seconds
         os.kill(chance.choice(ready) if victim == "worker" else driver.pid, signal.SIGKILL)
         victims.append(victim)
         if victim == "driver":
             driver.wait()
             driver.stderr.close()
             driver = start(killed, runner, seconds)
-    assert driver.wait(300) == 0, driver.stderr.read()
+    assert driver.wait(600) == 0
     assert min(victims.count("worker"), victims.count("driver")) > 10
 
     whole = tmp_path / "whole"

@@ -43,7 +43,7 @@ def run(study, runner, retry_failed=False, stack=1, progress=None):
     try:
         with cache.lock(study.folder / LOCK, wait=False, words=words), Store(study.folder, create=True) as store:
             keys = store.plan(study)
-            store.note(function=study.function, driver=words)
+            store.note(function=study.function)
             if retry_failed:
                 store.retry_failed()
             _drive(store, runner, _tasks(study, store, keys, stack), progress)

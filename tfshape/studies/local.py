@@ -112,7 +112,7 @@ class Local:
         environment = {**os.environ, **dict.fromkeys(names, self._threads)}
         environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
         worker = _Worker(
-            [sys.executable, "-m", "tfshape.studies.worker", str(self._share)],
+            [sys.executable, "-m", "tfshape.studies.worker", str(self._share), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._output,

@@ -32,9 +32,12 @@ class OnRay:
         self._ray, self._address, self._workers, self._running = ray, address, workers, {}
 
     def __enter__(self):
-        # the workers that Ray starts share this environment; those of a running cluster have their own
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options = {"include_dashboard": False, "num_cpus": self._workers} if self._address is None else {}
+        options = {}
+        if self._address is None:
+            # a worker that dies while it starts is missed late, and by `init`, if started beforehand, never
+            config = {"prestart_worker_first_driver": False, "worker_register_timeout_seconds": 20}
+            options = {"include_dashboard": False, "num_cpus": self._workers, "_system_config": config}
         try:
             self._ray.init(address=self._address or "local", log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError) as error:

@@ -24,18 +24,17 @@ def status(folder):
     """
     folder = pathlib.Path(folder)
     with Store(folder) as store:
-        counts, driver, failed = store.counts(), json.loads(store.about("driver") or "{}"), store.trials("failed")
-        at_work = _at_work(folder)
-        if not at_work:  # a driver that was killed left them so
+        counts, failed, driver = store.counts(), store.trials("failed"), _driver(folder)
+        if driver is None:  # a driver that was killed left them so
             counts["waiting"] += counts.pop("running")
             counts["running"] = 0
         total, over = sum(counts.values()), counts["done"] + counts["failed"]
         lines = [f"{folder}: {over} of {total} trials over: {counts['done']} done, {counts['failed']} failed"]
-        if at_work:
+        if driver:
             done = store.finished_since(driver["started"])
             state = words(counts["running"], counts["failed"], total - over, done, time.time() - driver["started"])
             lines.append(f"driver {driver['pid']} on {driver['host']} at work: {state}")
-        elif over < total:
+        elif driver is None and over < total:
             lines.append(f"{total - over} waiting, no driver at work; the command that began it goes on with it")
     for row in failed[:SHOWN]:
         lines.append(f"point {row['point']} trial {row['trial']} failed: {row['error'].splitlines()[0]}")
@@ -44,9 +43,10 @@ def status(folder):
     return "\n".join(lines)
 
 
-def _at_work(folder):
+def _driver(folder):
+    """What the driver at work says of itself, {} if it has not yet; None if there is none."""
     try:
         with cache.lock(folder / LOCK, wait=False):
-            return False
+            return None
     except BlockingIOError:
-        return True
+        return json.loads((folder / LOCK).read_text("utf-8") or "{}")

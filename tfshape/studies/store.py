@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import sqlite3
 import time
@@ -14,9 +15,9 @@ from tfshape.studies.study import SCHEMA
 
 FILE = "study.sqlite"
 _TABLES = """
-CREATE TABLE IF NOT EXISTS study (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS points (point INTEGER PRIMARY KEY, config TEXT UNIQUE NOT NULL, grid TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS trials (
+CREATE TABLE study (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE points (point INTEGER PRIMARY KEY, config TEXT UNIQUE NOT NULL, grid TEXT NOT NULL);
+CREATE TABLE trials (
     key TEXT PRIMARY KEY,
     point INTEGER NOT NULL REFERENCES points,
     trial INTEGER NOT NULL,
@@ -27,8 +28,8 @@ CREATE TABLE IF NOT EXISTS trials (
     error TEXT,
     UNIQUE (point, trial)
 );
-CREATE INDEX IF NOT EXISTS progress ON trials (status, finished, seconds);
-CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY REFERENCES trials, result TEXT NOT NULL);
+CREATE INDEX progress ON trials (status, finished, seconds);
+CREATE TABLE results (key TEXT PRIMARY KEY REFERENCES trials, result TEXT NOT NULL);
 """
 
 
@@ -47,17 +48,14 @@ class Store:
             ValueError: there is none, and `create` is False; or it is damaged or not one of this version.
         """
         path = pathlib.Path(folder) / FILE
-        require("study", str(folder), create or path.is_file(), f"a folder that bin/sweep wrote, with {FILE}")
+        if create and not path.exists():
+            _create(path)
+        require("study", str(folder), path.is_file(), f"a folder that bin/sweep wrote, with {FILE}")
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=60)
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")  # finished is finished, also without power
-            if create:
-                with self._transaction():
-                    for statement in filter(str.strip, _TABLES.split(";")):
-                        self._connection.execute(statement)
-                    self._connection.execute("INSERT OR IGNORE INTO study VALUES ('schema', ?)", (str(SCHEMA),))
             found = self.about("schema")
         except sqlite3.DatabaseError as error:
             raise ValueError(
@@ -197,6 +195,17 @@ class Store:
     def check(self):
         """What SQLite says of the file's integrity: "ok"."""
         return self._connection.execute("PRAGMA integrity_check").fetchone()[0]
+
+
+def _create(path):
+    """Makes the file with all its tables, or none."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(temporary)) as connection:
+        connection.executescript(_TABLES)
+        connection.execute("INSERT INTO study VALUES ('schema', ?)", (str(SCHEMA),))
+        connection.commit()
+    os.replace(temporary, path)
 
 
 def known(study):

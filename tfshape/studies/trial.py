@@ -47,7 +47,7 @@ class Work:
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
         self.setting = dataclasses.replace(self.setting, initial_weights=self._initial(e))
         self.victims = experiments.victims_of(e, self._plan.defenses, self._plan.counts)
-        self.poisons, self.crafted, self._found = [], 0, {}
+        self.poisons, self.crafted, self._found, self._known = [], 0, {}, {}
         self._saved = None if self._plan.saved is None else self._plan.saved[trial]
 
     def row(self, count, name, data):
@@ -55,7 +55,7 @@ class Work:
 
         def train():
             poisons, seconds = self._poisons(count, adapted)
-            row = victims.train_and_measure(self.setting, choice, data, poisons)
+            row = victims.train_and_measure(self.setting, choice, data, poisons, self._known)
             return {**row, "count": count, "crafting_seconds": seconds}
 
         choice = self._plan.defenses[name]

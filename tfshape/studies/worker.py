@@ -50,21 +50,25 @@ def _function(text):
     return getattr(importlib.import_module(module), name)
 
 
-def peak_memory():
-    """The most memory, in bytes, that this process ever held."""
-    import resource
+def memory():
+    """Bytes that this process holds; where there is no /proc, the most that it ever held."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main():
     """Reads tasks from standard input, a line of JSON each, and writes the replies to standard output.
 
-    Ends when its input does, when its parent has died, or when it holds more bytes than its first argument allows.
+    Ends when its input does, when its parent has died, or when it holds too many bytes. Arguments: how many, and the
+    parent's process number, for it may have died before this process could ask.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
-    limit, parent = int(sys.argv[1]), os.getppid()
+    limit, parent = map(int, sys.argv[1:])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is not a reply
 
@@ -72,14 +76,14 @@ def main():
         while True:
             if os.getppid() != parent:
                 os._exit(1)
-            if peak_memory() > limit:
+            if memory() > limit:
                 os._exit(MEMORY_EXIT)
             time.sleep(_LOOK_SECONDS)
 
     threading.Thread(target=watch, daemon=True).start()
     for line in sys.stdin:
         found = execute(json.loads(line))
-        print(json.dumps({"replies": found, "memory": peak_memory()}), file=replies, flush=True)
+        print(json.dumps({"replies": found, "memory": memory()}), file=replies, flush=True)
 
 
 if __name__ == "__main__":
