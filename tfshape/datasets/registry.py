@@ -36,7 +36,7 @@ def load(name, data_dir=None, classes=None):
           folders of Debian's packages and Keras's cache, then downloaded by tfds;
         - purchase100 (Shokri et al. 2017, arXiv 1610.05820): looked for in `data_dir` and Keras's cache as
           purchase100.npz with features [N, 600] of 0 and 1 and labels [N] from 0 or from 1, or one-hot [N, 100];
-        - tfds:NAME[/CONFIG][:VERSION]: any image or tabular classification set of tensorflow-datasets;
+        - tfds:NAME, with /CONFIG and :VERSION if need be: any image or tabular classification set of tensorflow-datasets;
         - npz:PATH: a file with x_train, y_train and, if there is one, x_test, y_test, or with features, labels.
       data_dir: a folder to look in first, with idx files (.gz or not), NAME.npz, CIFAR's own files or a tfds data
         directory; for each, in the folder itself or in a sub-folder of the dataset's name. tfds downloads into it.

@@ -7,5 +7,6 @@ Imports no other room of the package.
 """
 
 from tfshape.gradients.per_example import PerExample, per_example
+from tfshape.gradients.rules import register
 
-__all__ = ["PerExample", "per_example"]
+__all__ = ["PerExample", "per_example", "register"]

@@ -4,7 +4,7 @@ import importlib
 import numbers
 
 # A family is a module of this package with a function of the model's name: (input_shape, num_classes, seeds) -> model.
-_FAMILIES = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "resnet20": "resnet"}
+_FAMILIES = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}
 
 FEATURES = "features"  # the name of the penultimate layer in every model
 
@@ -14,13 +14,29 @@ def names():
     return tuple(_FAMILIES)
 
 
+def register(name, build):
+    """Adds an architecture of your own, so that attacks can train surrogates of it and experiments victims.
+
+    Args:
+      name: str, not one of `names()`.
+      build: function (input_shape, num_classes, seed) -> an untrained `keras.Model` of logits. Its initial weights shall
+        depend on the seed alone; attacks on features want the layer before the last to be named "features".
+
+    Raises:
+      ValueError: a name that is taken.
+    """
+    if name in _FAMILIES:
+        raise ValueError(f"name must not be one of {', '.join(_FAMILIES)}, got {name!r}")
+    _FAMILIES[name] = build
+
+
 def build(name, input_shape, num_classes, seed=0):
     """Builds an untrained classifier.
 
     Args:
       name: one of `names()`: lr (multinomial logistic regression), mlp (two hidden layers of 256), cnn
-        (conv16-conv32-maxpool-fc256; Hong et al., arXiv 2002.11497), resnet20 (He et al., arXiv 1512.03385, with
-        group normalisation).
+        (conv16-conv32-maxpool-fc256; Hong et al., arXiv 2002.11497), small_cnn (conv16-maxpool-conv32-maxpool-fc64),
+        resnet20 (He et al., arXiv 1512.03385, with group normalisation).
       input_shape: the shape of one example, without the batch: (height, width, channels) or (features,).
       num_classes: int >= 2.
       seed: int >= 0. The same seed gives the same initial weights; every layer draws from a seed of its own.
@@ -39,6 +55,8 @@ def build(name, input_shape, num_classes, seed=0):
         raise ValueError(f"input_shape must be positive integers without the batch, got {input_shape!r}")
     if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
         raise ValueError(f"num_classes must be an integer of at least 2, got {num_classes!r}")
+    if callable(_FAMILIES[name]):
+        return _FAMILIES[name](tuple(map(int, shape)), int(num_classes), int(seed))
     module = importlib.import_module(f"tfshape.models.{_FAMILIES[name]}")
     return getattr(module, name)(tuple(map(int, shape)), int(num_classes), layer_seeds(seed))
 
