@@ -1,12 +1,15 @@
 """The files of a study that others read, made whole from its store: config.json, and tables as CSV and Parquet.
 
 trials has a row a trial, victims a row a trained model; results.csv a row a defense of each point, as that of
-`bin/evaluate`, with the columns grid.NAME, point and command, which is what to type to train that point again alone.
+`bin/evaluate`, with the columns grid.NAME, point and command, which is what to type to train that point again alone;
+poisons.csv a row for each poison that a trial met, with its file in cache/poisons and cache/pictures; artifacts.csv
+what the gradients of the first trial's poison look like.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shlex
@@ -23,8 +26,8 @@ def write(folder, store):
         folder: of the study, a `pathlib.Path`.
         store: its open `Store`.
     """
-    state = json.dumps([store.counts(), store.last_finished()])
-    if store.about("exported") == state and (folder / "trials.csv").exists():
+    about, state = folder / "config.json", [store.counts(), store.last_finished()]
+    if about.exists() and json.loads(about.read_text("utf-8"))["state"] == state:
         return
     import pandas as pd
 
@@ -47,11 +50,11 @@ def write(folder, store):
     config = {
         "schema": SCHEMA,
         "function": function,
+        "state": state,
         "points": [{"point": row["point"], "grid": row["grid"], "config": json.loads(row["config"])} for row in points],
         **provenance(),
     }
-    _replace(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n", "utf-8"))
-    store.note(exported=state)
+    _replace(about, lambda path: path.write_text(json.dumps(config, indent=2) + "\n", "utf-8"))
 
 
 def _write_experiments(folder, points, grids, results):
@@ -59,10 +62,18 @@ def _write_experiments(folder, points, grids, results):
 
     from tfshape.evaluation import Results
 
-    rows, frames = [], []
+    rows, frames, poisons, artifacts = [], [], [], []
     for point in points:
         number, config = point["point"], json.loads(point["config"])
-        found = [result["rows"] for (place, _), result in sorted(results.items()) if place == number]
+        found = []
+        for (place, trial), result in sorted(results.items()):
+            if place == number:
+                found.append(result["rows"])
+                for entry in result["poisons"]:
+                    seen = entry.get("artifacts", [])
+                    about = {"point": number, **{name: entry[name] for name in ("count", "adapted", "file")}}
+                    poisons.append({**about, "trial": trial})
+                    artifacts += [{**about, **row} for row in seen]
         if not found:
             continue
         summary = Results(Experiment(**config, trials=len(found)))
@@ -76,6 +87,9 @@ def _write_experiments(folder, points, grids, results):
         frames.append(frame)
     if frames:
         _write_tables(folder, "victims", pd.DataFrame(rows))
+        for name, table in (("poisons", poisons), ("artifacts", artifacts)):
+            frame = pd.DataFrame(table, columns=None if table else ["point", "count", "adapted", "file"])
+            _replace(folder / f"{name}.csv", functools.partial(frame.to_csv, index=False))
         summary = _once(pd.concat(frames, ignore_index=True))
         _replace(folder / "results.csv", lambda path: summary.to_csv(path, index=False))
 

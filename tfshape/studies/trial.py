@@ -12,7 +12,7 @@ from tfshape.evaluation import run as experiments
 from tfshape.evaluation import victims
 from tfshape.evaluation.results import write_atomically
 from tfshape.poison import archive
-from tfshape.studies import pictures, study
+from tfshape.studies import looks, pictures, study
 from tfshape.studies.cache import Cache, read_arrays
 
 _COUNTS = ("num_poisons", "budget")  # of which a victim met one
@@ -28,8 +28,9 @@ def run(config, trial, folder):
 
     Returns:
         Dict: `rows`, one a victim, as `victims.train_and_measure` gives them; `seed`, the victims'; `poisons`, one for
-        each that was met: its count, the defense it was adapted to or None, its file in the cache; `crafted`, how many
-        of them were made by this trial and not found there.
+        each that was met: its count, the defense it was adapted to or None, its file in the cache and, of the first
+        trial, its `artifacts` as `looks.look` gives them; `crafted`, how many of them were made by this trial and not
+        found in the cache.
     """
     work = Work(config, trial, folder)
     rows = [work.row(*victim) for victim in work.victims]
@@ -62,7 +63,7 @@ class Work:
         adapted = name if data == "adaptive" else None
         key = [*self._common, self._depends, count, name, data]
         self._poisons(count, adapted)
-        return self._cache.get("victims", key, train, _write, lambda path: json.loads(path.read_text("utf-8")))[0]
+        return self._cache.get("victims", key, train, _write, _read)[0]
 
     def _poisons(self, count, adapted):
         """-> (`Poisons`, the seconds that crafting took, None if it was not done here)."""
@@ -72,18 +73,22 @@ class Work:
             shaper, seconds = None if adapted is None else self._plan.defenses[adapted].shaper, []
             depends = {name: value for name, value in self._depends.items() if name not in study.OF_VICTIMS}
             key = [*self._common, depends, count, adapted]
+            shown = {"count": count, "adapted": adapted, "file": self._cache.path("poisons", key).name}
 
             def craft():
                 found, took = self.setting.craft(count, shaper)
                 seconds.append(took)
-                shown = functools.partial(pictures.take, self.setting, found)
-                self._cache.get("pictures", key, shown, archive.write, read_arrays)
+                take = functools.partial(pictures.take, self.setting, found)
+                self._cache.get("pictures", key, take, archive.write, read_arrays)
                 return found
 
             load, save = poison.Poisons.load, lambda path, poisons: poisons.save(path)
             found, made = self._cache.get("poisons", key, craft, save, load)
             self.crafted += made
-            self.poisons.append({"count": count, "adapted": adapted, "file": self._cache.path("poisons", key).name})
+            if self.setting.trial == 0:
+                look = functools.partial(looks.look, self.setting, found)
+                shown["artifacts"] = self._cache.get("artifacts", key, look, _write, _read)[0]
+            self.poisons.append(shown)
             self._found[count, adapted] = found, seconds[0] if seconds else None
         return self._found[count, adapted]
 
@@ -117,5 +122,9 @@ def _dataset(name, data_dir, classes):
     return dataset, study.fingerprint(dataset)
 
 
-def _write(path, row):
-    write_atomically(path, json.dumps(row))
+def _write(path, value):
+    write_atomically(path, json.dumps(value))
+
+
+def _read(path):
+    return json.loads(path.read_text("utf-8"))
