@@ -27,6 +27,7 @@ def resnet20_params(channels):
         ("lr", params((784, 10, 10)), 784),
         ("mlp", params((784, 256, 256), (256, 256, 256), (256, 10, 10)), 256),
         ("cnn", params((9, 16, 16), (9 * 16, 32, 32), (12 * 12 * 32, 256, 256), (256, 10, 10)), 256),
+        ("small_cnn", params((9, 16, 16), (9 * 16, 32, 32), (5 * 5 * 32, 64, 64), (64, 10, 10)), 64),
         ("resnet20", resnet20_params(1), 64),
     ],
 )
@@ -41,7 +42,7 @@ def test_architecture_and_features(name, count, width, rng):
 
 
 def test_every_name_has_a_case_above():
-    assert ts.models.names() == ("lr", "mlp", "cnn", "resnet20")
+    assert ts.models.names() == ("lr", "mlp", "cnn", "small_cnn", "resnet20")
 
 
 def test_features_of_lr_are_the_flattened_input(rng):
@@ -80,7 +81,7 @@ def test_features_need_the_layer():
         ts.models.features(model)
 
 
-@pytest.mark.parametrize("name", ["lr", "mlp", "cnn", "resnet20"])
+@pytest.mark.parametrize("name", ["lr", "mlp", "cnn", "small_cnn", "resnet20"])
 def test_the_seed_decides_the_weights(name):
     def weights(seed):
         return ts.models.build(name, IMAGE, 10, seed).get_weights()
@@ -103,7 +104,7 @@ def test_layers_of_one_shape_start_differently():
         assert abs(np.corrcoef(alike[0].ravel(), kernel.ravel())[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet20"])
+@pytest.mark.parametrize("name", ["cnn", "small_cnn", "resnet20"])
 def test_one_example_does_not_see_another(name, rng):
     model = ts.models.build(name, (12, 12, 3), 4)
     x = rng.random((3, 12, 12, 3), np.float32)
@@ -118,7 +119,7 @@ def test_tables(name, rng):
     assert model(rng.random((2, 600), np.float32)).shape == (2, 100)
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet20"])
+@pytest.mark.parametrize("name", ["cnn", "small_cnn", "resnet20"])
 @pytest.mark.parametrize("shape", [(600,), (8, 8), (3, 28, 1)])
 def test_image_models_refuse_other_shapes(name, shape):
     with pytest.raises(ValueError) as error:
@@ -129,7 +130,7 @@ def test_image_models_refuse_other_shapes(name, shape):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("cnm", IMAGE, 10), "model must be one of lr, mlp, cnn, resnet20, got 'cnm'"),
+        (("cnm", IMAGE, 10), "model must be one of lr, mlp, cnn, small_cnn, resnet20, got 'cnm'"),
         (("lr", (), 10), "input_shape"),
         (("lr", (0, 3), 10), "input_shape"),
         (("lr", (None, 3), 10), "input_shape"),
@@ -144,7 +145,7 @@ def test_bad_arguments(arguments, words):
         ts.models.build(*arguments)
 
 
-@pytest.mark.parametrize("name", ["lr", "mlp", "cnn", "resnet20"])
+@pytest.mark.parametrize("name", ["lr", "mlp", "cnn", "small_cnn", "resnet20"])
 def test_models_save_and_load(name, tmp_path, rng):
     model = ts.models.build(name, IMAGE, 10)
     model.save(tmp_path / "model.keras")
