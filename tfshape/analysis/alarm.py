@@ -140,35 +140,39 @@ def check(trusted, false_alarm_rate, permutations):
 
 
 class Trace:
-    """How the examples' gradients ranked over the looks at a run, in memory that does not grow with their number."""
+    """How the examples' gradients ranked in their groups over the looks at a run, in memory that does not grow with
+    their number."""
 
-    def __init__(self):
-        self._looks, self._first, self._sums = 0, {}, {}
+    def __init__(self, groups):
+        """groups: int [N], such as the labels."""
+        groups = np.unique(groups, return_inverse=True)[1]
+        self._members = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+        self._looks, self._first, self._sums = 0, None, {}
 
     def add(self, scores):
         """Adds a look: a dict of name to numbers [N], see `Look.scores`."""
         for name, values in scores.items():
-            order = np.argsort(np.nan_to_num(values, nan=-np.inf, posinf=np.inf), kind="stable")
-            ranks = np.empty(len(values))
-            ranks[order] = np.arange(len(values)) / len(values)
-            self._first.setdefault(name, ranks)
+            values, ranks = np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf), np.empty(len(values))
+            for rows in self._members:
+                ranks[rows[np.argsort(values[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
             self._sums[name] = self._sums.get(name, 0) + ranks
+            if name == "norm" and self._first is None:
+                self._first = ranks
         self._looks += 1
 
     def scores(self):
-        """A dict of name to [N], for `smoke_alarm`. All are symmetric in the examples.
+        """A dict of name to [N], for `smoke_alarm`, all of them symmetric in the examples of a group.
 
-        Mean ranks: of the norm, of a low cosine to the batch mean, and of having a near twin in the batch. And how far
-        the norm has fallen since the first look, or risen: a backdoor is learnt faster than clean examples that were as
-        hard (Li et al. 2021, Anti-Backdoor Learning, arXiv 2110.11571).
+        Mean ranks: of the norm, of a low cosine to the batch mean, of having a near twin in the batch, and of a norm
+        and a cosine that are both small: what has been learnt, but not as the others were. And how far the norm has
+        fallen since the first look: backdoors are learnt faster than clean examples that were as hard (Li et al. 2021,
+        Anti-Backdoor Learning, arXiv 2110.11571).
         """
-        mean = {name: total / self._looks for name, total in self._sums.items()}
-        scores = {
-            "large norm": mean["norm"],
-            "low cosine": -mean["cosine"],
-            "near twin": mean["nearest"],
+        norm, cosine, nearest = (self._sums[name] / self._looks for name in ("norm", "cosine", "nearest"))
+        return {
+            "large norm": norm,
+            "low cosine": -cosine,
+            "near twin": nearest,
+            "small and askew": -norm - cosine,
+            "falling norm": self._first - norm,
         }
-        if self._looks > 1:
-            later = (self._sums["norm"] - self._first["norm"]) / (self._looks - 1)
-            scores.update({"falling norm": self._first["norm"] - later, "rising norm": later - self._first["norm"]})
-        return scores

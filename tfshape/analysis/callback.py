@@ -94,13 +94,16 @@ class GradientArtifacts(keras.callbacks.Callback):
         marks = self._trusted if self._is_poison is None else self._is_poison
         rng = np.random.default_rng([seed, 5])
         rows = rng.permutation(draw(size, marks, examples, rng))
-        labels = self._y[rows] if trusted is not None and self._y.ndim == 1 else np.zeros(len(rows))
-        kinds = [rows[labels == label] for label in np.unique(labels)]
+        grouped = trusted is not None and self._y.ndim == 1 and self._y.dtype.kind in "iu"
+        labels = self._y if grouped else np.zeros(size, int)
+        kinds = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
         self._batches = [part for kind in kinds for part in np.array_split(kind, -(-len(kind) // batch_size))]
+        self._rows = np.concatenate(self._batches)
+        self._labels = labels[self._rows]
         self.history, self.norms, self.alarm = {}, {}, None
 
     def on_train_begin(self, logs=None):
-        self.history, self.alarm, self._trace = {}, None, Trace()
+        self.history, self.alarm, self._trace = {}, None, Trace(self._labels)
         shaped = isinstance(self.model, shaping.ShapedModel)
         loss = compiled_loss(self.model) if self._loss is None else self._loss
         model = self.model.model if shaped else self.model
@@ -150,10 +153,8 @@ class GradientArtifacts(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self._trusted is not None:
             options = {"permutations": _permutations(self._rate), "seed": self._seed}
-            rows = np.concatenate(self._batches)
-            labels = self._y[rows] if self._y.ndim == 1 else None
-            found = smoke_alarm(self._trace.scores(), self._trusted[rows], labels, self._rate, **options)
-            self.alarm = dataclasses.replace(found, suspicious=rows[found.suspicious])
+            found = smoke_alarm(self._trace.scores(), self._trusted[self._rows], self._labels, self._rate, **options)
+            self.alarm = dataclasses.replace(found, suspicious=self._rows[found.suspicious])
         if self._file is not None:
             self._file.close()
         if self._summaries is not None:

@@ -28,7 +28,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from tfshape import attacks
+from tfshape import attacks, datasets
 from tfshape.cli import common, experiments
 
 FLAGS = flags.FLAGS
@@ -58,6 +58,9 @@ def main():
     folder = pathlib.Path(output_dir)
     if (folder / "config.json").exists():
         raise ValueError(f"output_dir={output_dir!r}: holds another study; allowed is a new folder")
+
+    # one that is not at hand is found before TensorFlow loads
+    datasets.load(experiment.dataset, data_dir=experiment.data_dir, classes=experiment.classes)
 
     from tfshape.evaluation.provenance import provenance
     from tfshape.evaluation.results import write_atomically

@@ -1,0 +1,122 @@
+"""`python -m tfshape analyze` as a user types it."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUICK = ["--dataset=digits", "--model=lr", "--epochs=2", "--batch_size=50"]
+CONFIGS = sorted((ROOT / "configs" / "analysis").glob("*.flags"))
+
+
+def run(cwd, *flags, **environment):
+    command = [sys.executable, "-m", "tfshape", "analyze", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_a_study_prints_a_table_an_epoch_and_writes_its_files(tmp_path):
+    flags = ["--attack=interpolation", "--alpha=0,1", "--num_poisons=30", "--shaping=clip(0.1)", "--output_dir=out"]
+    done = run(tmp_path, *QUICK, *flags)
+    assert done.returncode == 0, done.stderr
+    titles = [f"alpha {a}, {d}: 30 of" for a in (0, 1) for d in ("none", r"clip\(0.1\)")]
+    assert all(re.search(title, done.stdout) for title in titles)
+    assert done.stdout.count("before shaping") == 4 and done.stdout.count("after shaping\n epoch") == 2
+    folder = tmp_path / "out"
+    for name in ("artifacts", "norms", "layers"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    epochs = pd.read_csv(folder / "epochs.csv")
+    assert len(epochs) == 8 and epochs["epoch"].tolist() == [1, 2] * 4
+    rows = pd.read_csv(folder / "artifacts-alpha-1-clip-0.1.csv")
+    assert set(rows["epoch"]) == {0, 1, 2} and set(rows["view"]) == {"raw", "shaped"}
+    shaped = rows[(rows["view"] == "shaped") & (rows["layer"] == "all")]
+    assert (shaped["poison_norm_95"] <= 0.1001).all()
+    plain = epochs[epochs["defense"] == "none"].groupby("study")["cosine"].last()
+    assert plain["alpha 1"] < plain["alpha 0"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["flags"]["alpha"] == ["0", "1"] and config["experiment"]["attack"] == "interpolation"
+    with np.load(folder / "trusted.npz", allow_pickle=False) as trusted:
+        assert len(trusted["x"]) == len(trusted["y"]) == 100
+
+    again = run(tmp_path, *QUICK, *flags)
+    assert again.returncode == 2 and again.stderr.startswith("analyze: output_dir='out': holds another study")
+
+
+def test_the_smoke_alarm_goes_off_on_flips_and_not_without(tmp_path):
+    flags = ["--attack=label_flip", "--budget=0.4", "--trusted=200", "--trials=2", "--output_dir=out", "--quiet"]
+    done = run(tmp_path, *QUICK, *flags)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    found = pd.read_csv(tmp_path / "out" / "alarms.csv").groupby("data")["fired"].sum()
+    assert found["poison"] == 2 and found["clean"] == 0
+    assert "false-alarm rate 0.01, 200 trusted examples" in done.stdout
+
+
+@pytest.mark.slow
+def test_tracin_finds_the_poison_of_a_targeted_attack(tmp_path):
+    attack = "--attack=gradient_matching(steps=30, ensemble=1, checkpoints=1, retrain=0)"
+    flags = ["--dataset=digits", "--model=mlp", "--epochs=3", "--tracin", "--output_dir=out"]
+    done = run(tmp_path, *flags, attack, "--every=batch")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "checkpoints").glob("*.weights.h5"))) == 3
+    share = float(re.search(r"3 checkpoints, where ([\d.]+) of all", done.stdout).group(1))
+    assert float(re.search(r"precision at 10: ([\d.]+)", done.stdout).group(1)) > 2 * share
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--alpha=0.5"], "alpha=0.5: allowed with --attack=interpolation"),
+        (["--attack=interpolation", "--alpha=2"], "alpha=2.0: allowed is a number from 0 to 1"),
+        (["--attack=interpolation(base_class=1)"], "other_class=1: allowed is another class"),
+        (["--attack=feature_insertion", "--patch_size=99"], "size"),
+        (["--attack=label_flip", "--tracin"], "tracin=True: allowed with targeted attacks, not with label_flip"),
+        (["--attack=label_flip", "--trusted=1"], "trusted=1: allowed is 2 to less than the"),
+        (["--attack=label_flip", "--num_poisons=1,2"], "num_poisons=(1, 2): allowed is one count"),
+        (["--attack=label_flip", "--shaping=clop(1)"], "clop"),
+        (["--attack=label_flip", "--defense=spectral_signatures"], "allowed are shapings"),
+        (["--attack=label_flip", "--examples=1"], "examples=1"),
+        (["--attack=nothing"], "attack='nothing'"),
+        (["--attack=label_flip", "--output_dir=/proc/nowhere"], "output_dir='/proc/nowhere'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, flags, words):
+    done = run(tmp_path, *QUICK, "--output_dir=out", *flags)
+    assert done.returncode == 2 and done.stdout == "", done.stdout
+    assert done.stderr.startswith("analyze: ") and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+ABSENT = """
+import sys
+from tfshape.datasets import registry
+def absent(*_): raise ValueError("dataset fashion_mnist was not found")
+registry._find = absent
+from tfshape.cli import analyze
+sys.argv[0] = "analyze"
+try:
+    analyze.run()
+finally:
+    print("tensorflow" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_flagfiles_say_that_they_need_the_full_dataset_before_tensorflow_loads(tmp_path, path):
+    command = [sys.executable, "-c", ABSENT, f"--flagfile={path}", "--output_dir=out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (2, "analyze: dataset fashion_mnist was not found\n"), done.stderr
+    assert done.stdout == "False\n" and list(tmp_path.iterdir()) == []
+
+
+def test_there_are_flagfiles():
+    assert {path.stem for path in CONFIGS} >= {
+        f"{s}_{m}" for s in ("interpolation", "insertion") for m in ("lr", "mlp")
+    }
