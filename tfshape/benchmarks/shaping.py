@@ -128,7 +128,7 @@ def versions(flag, python, packages):
     """package -> its version in another interpreter. Raises ValueError, naming `flag`, if one is missing there."""
     code = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
     try:
-        done = subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, env=_environment(False))
+        done = subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, env=environment(False))
     except OSError as error:
         raise ValueError(f"{flag}={python!r}: cannot be run ({error.strerror})") from error
     if done.returncode:
@@ -224,7 +224,7 @@ def _start(run, python, model, batch_size, settings):
     """Starts a variant's process, has it take its first steps, and finds how many steps a block has."""
     command = [python, str(WORKERS / f"{run.variant.worker}_worker.py"), model, run.variant.name, str(batch_size)]
     limit = machine_mb() / 2 if settings.memory_limit_gb is None else settings.memory_limit_gb * 1000
-    run.worker = Worker(command, _environment(run.variant.worker == "keras"), limit, settings.timeout)
+    run.worker = Worker(command, environment(run.variant.worker == "keras"), limit, settings.timeout)
     try:
         run.facts.update(run.worker.answer())
     except Gone as gone:
@@ -238,7 +238,7 @@ def _start(run, python, model, batch_size, settings):
     run.steps = max(1, round(settings.block_seconds / seconds)) if seconds else 0
 
 
-def _environment(ours):
+def environment(ours):
     """The environment of a process; other frameworks' interpreters do not inherit our import path."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "1", **os.environ}
     path = environment.pop("PYTHONPATH", None)

@@ -6,11 +6,13 @@
   bin/benchmark --models=mlp --batch_sizes=64,128,256,512,1024,2048,4096 --peers=
   bin/benchmark --models=mlp:256,mlp:512,mlp:1024,mlp:2048 --batch_sizes=256 --peers=
   bin/benchmark --suite=poison
+  bin/benchmark --suite=attacks --art_python=/path/to/art/bin/python
 
 Every variant of a model at a batch size trains in a process of its own, and they take turns, a block of steps at a
 time. Prints one table: medians with quartiles, in milliseconds and as ratios to plain SGD of the same framework in
 the same round. Writes --output_dir: benchmark.csv (as it goes), config.json, and benchmark.png. --suite=poison times
-the poison transforms against an identity map, and writes benchmark.csv and config.json.
+the poison transforms against an identity map; --suite=attacks times crafting by gradient matching against the
+Adversarial Robustness Toolbox's. Both write benchmark.csv and config.json.
 """
 
 import dataclasses
@@ -25,7 +27,7 @@ from tfshape.benchmarks import shaping
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
-SUITES = ("shaping", "poison")
+SUITES = ("shaping", "poison", "attacks")
 DEFAULT = shaping.Settings
 
 flags.DEFINE_enum("suite", "shaping", SUITES, "what is measured")
@@ -36,7 +38,8 @@ flags.DEFINE_list(
 )
 flags.DEFINE_string("opacus_python", None, "an interpreter that has torch and opacus")
 flags.DEFINE_string("jax_python", None, "an interpreter that has jax, flax, optax and jax-privacy")
-flags.DEFINE_integer("blocks", DEFAULT.blocks, "timed blocks a variant, >= 2; rounds of --suite=poison")
+flags.DEFINE_string("art_python", None, "an interpreter that has torch and ART, for --suite=attacks")
+flags.DEFINE_integer("blocks", DEFAULT.blocks, "timed blocks a variant, >= 2; rounds, or targets, of other suites")
 flags.DEFINE_float("block_seconds", DEFAULT.block_seconds, "about how long a block is")
 flags.DEFINE_float("timeout", DEFAULT.timeout, "seconds after which first steps, or a block, are given up")
 flags.DEFINE_float("memory_limit_gb", None, "GB a process may hold before it is ended; default: half the machine's")
@@ -68,6 +71,10 @@ def main():
         from tfshape.benchmarks import poison
 
         save(poison.suite(repeats=settings.blocks))
+    elif FLAGS.suite == "attacks":
+        from tfshape.benchmarks import attacks
+
+        print(attacks.table(attacks.rows(FLAGS.art_python, settings.blocks, save)))
     else:
         from tfshape.benchmarks import report
 
@@ -82,15 +89,20 @@ def main():
 def _settings():
     values = {name: FLAGS[name].value for name in DEFAULT.__dataclass_fields__}
     values["batch_sizes"] = common.whole_numbers("batch_sizes", "allowed are whole numbers, such as 64,256")
-    if FLAGS.suite == "poison":
-        for name in set(values) - {"blocks"}:
-            if FLAGS[name].present:
-                raise ValueError(f"{name}={FLAGS[name].value!r}: is a flag of --suite=shaping")
+    others = set(values) - {"blocks"} if FLAGS.suite != "shaping" else set()
+    for name in others | ({"art_python"} if FLAGS.suite != "attacks" else set()):
+        if FLAGS[name].present:
+            allowed = "attacks" if name == "art_python" else "shaping"
+            raise ValueError(f"{name}={FLAGS[name].value!r}: is a flag of --suite={allowed}")
     return DEFAULT(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _peers(settings):
     """peer -> package -> version, of the peers that run in interpreters of their own; checks that they are at hand."""
+    if FLAGS.suite == "attacks" and FLAGS.art_python is not None:
+        from tfshape.benchmarks import attacks
+
+        return {"art": shaping.versions("art_python", FLAGS.art_python, attacks.NEEDS)}
     if FLAGS.suite != "shaping":
         return {}
     flag = {"opacus": "opacus_python", "jax_privacy": "jax_python"}

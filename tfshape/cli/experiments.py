@@ -19,7 +19,7 @@ flags.DEFINE_string("poisons", None, "folder of saved poisons to evaluate, one a
 flags.DEFINE_string("dataset", Experiment.dataset, f"dataset: {', '.join(datasets.names())}, tfds:<name> or npz:<path>")
 flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")
 flags.DEFINE_list("classes", None, "keep and relabel only these classes: 3,4")
-flags.DEFINE_string("model", Experiment.model, "victim: lr, mlp, cnn or resnet20")
+flags.DEFINE_string("model", Experiment.model, "victim: lr, mlp, cnn, small_cnn or resnet20")
 flags.DEFINE_string("scenario", Experiment.scenario, f"how victims start: {', '.join(SCENARIOS)}")
 flags.DEFINE_string("knowledge", None, f"what the attacker has: {', '.join(KNOWLEDGE)}; default by scenario")
 flags.DEFINE_string("surrogate_model", None, "black_box: the architecture of the attacker's models")
