@@ -11,7 +11,7 @@ import pytest
 
 import tfshape as ts
 from tfshape import studies
-from tfshape.studies import cache, export, trial
+from tfshape.studies import cache, commands, files, trial
 
 TIMES = ("seconds", "crafting_seconds")
 GRADIENT_MATCHING = "gradient_matching(steps=5, ensemble=1, checkpoints=1, retrain=0)"
@@ -140,7 +140,7 @@ def test_the_files_of_a_study_of_experiments(small, tmp_path):
         keys = store.plan(study)
         store.note(function=study.function)
         store.save(finished=[(key, 1.0, result) for key, result in zip(keys, found.values())])
-        export.write(tmp_path, store)
+        files.write(tmp_path, store)
     frame, victims = pd.read_csv(tmp_path / "results.csv"), pd.read_csv(tmp_path / "victims.csv")
     assert frame["defense"].tolist() == ["none", "clip(0.1)|noise(1.0)", "clip(1.0)|noise(1.0)"]
     assert frame["grid.clip"].isna().tolist() == [True, False, False]
@@ -160,10 +160,10 @@ def study_experiment(frame, row):
 
 def test_commands_quote_what_a_shell_would_read():
     e = ts.Experiment(attack="label_flip", shaping="clip(1.0)|noise(0.1)", num_poisons=(1, 5), controls=False)
-    assert export.command(e) == (
+    assert commands.command(e) == (
         "bin/evaluate --attack=label_flip --num_poisons=1,5 '--shaping=clip(1.0)|noise(0.1)' --controls=false"
     )
-    assert export.command(ts.Experiment(scenario="finetune")) == "bin/evaluate --scenario=finetune"
+    assert commands.command(ts.Experiment(scenario="finetune")) == "bin/evaluate --scenario=finetune"
 
 
 @pytest.mark.slow

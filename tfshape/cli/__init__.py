@@ -7,6 +7,7 @@ BINARIES = {
     "craft": "the poison of a targeted attack, saved for later",
     "evaluate": "an attack against undefended and shaped training, side by side",
     "poison": "write a poisoned copy of a dataset for any framework",
+    "report": "a page, tables and pictures of a study or an evaluation",
     "reproduce": "a published table trained again, beside the published numbers",
     "sweep": "a grid of experiments as one study that goes on after any crash",
 }

@@ -1,5 +1,15 @@
 """Tables, plots and pages made from saved results (reads result files only)."""
 
+import importlib
+
 from tfshape.reporting.figure import draw
 
-__all__ = ["draw"]
+__all__ = ["Material", "draw", "read", "write"]
+
+_LAZY = {"Material": "material", "read": "material", "write": "files"}
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import socket
 import time
 
 from tfshape.evaluation.experiment import require
-from tfshape.studies import cache, export
+from tfshape.studies import cache, files
 from tfshape.studies.store import Store
 
 LOCK = "driver.lock"
@@ -47,7 +47,7 @@ def run(study, runner, retry_failed=False, stack=1, progress=None):
             if retry_failed:
                 store.retry_failed()
             _drive(store, runner, _tasks(study, store, keys, stack), progress)
-            export.write(study.folder, store)
+            files.write(study.folder, store)
             return store.counts()
     except BlockingIOError:
         raise ValueError(

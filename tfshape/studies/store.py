@@ -48,9 +48,9 @@ class Store:
             ValueError: there is none, and `create` is False; or it is damaged or not one of this version.
         """
         path = pathlib.Path(folder) / FILE
-        if create and not path.exists():
+        if create and not exists(folder):
             _create(path)
-        require("study", str(folder), path.is_file(), f"a folder that bin/sweep wrote, with {FILE}")
+        require("study", str(folder), exists(folder), f"a folder that bin/sweep wrote, with {FILE}")
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=60)
             self._connection.row_factory = sqlite3.Row
@@ -208,9 +208,14 @@ def _create(path):
     os.replace(temporary, path)
 
 
+def exists(folder):
+    """Whether there is a study in a folder."""
+    return (pathlib.Path(folder) / FILE).is_file()
+
+
 def known(study):
     """Whether the folder of a `Study` holds all of its points already."""
-    if not (study.folder / FILE).is_file():
+    if not exists(study.folder):
         return False
     with Store(study.folder) as store:
         return {_canonical(point.config) for point in study.points} <= {row["config"] for row in store.points()}

@@ -8,15 +8,27 @@ what the gradients of the first trial's poison look like.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import os
-import shlex
+import pathlib
 
 from tfshape.evaluation.experiment import Experiment
 from tfshape.evaluation.provenance import provenance
-from tfshape.studies.study import OF_DEFENSES, SCHEMA, TRIAL
+from tfshape.studies.cache import digest
+from tfshape.studies.commands import command
+from tfshape.studies.store import Store
+from tfshape.studies.study import OF_DEFENSES, SCHEMA, TRIAL, shared
+
+
+def export(folder):
+    """Writes the files of the study in a folder as far as it is done; it may be running.
+
+    Raises:
+        ValueError: there is no study.
+    """
+    with Store(folder) as store:
+        write(pathlib.Path(folder), store)
 
 
 def write(folder, store):
@@ -27,7 +39,7 @@ def write(folder, store):
         store: its open `Store`.
     """
     about, state = folder / "config.json", [store.counts(), store.last_finished()]
-    if about.exists() and json.loads(about.read_text("utf-8"))["state"] == state:
+    if about.exists() and json.loads(about.read_text("utf-8")).get("state") == state:
         return
     import pandas as pd
 
@@ -83,7 +95,7 @@ def _write_experiments(folder, points, grids, results):
         frame.insert(0, "point", number)
         for place, (name, value) in enumerate(grids[number].items()):
             frame.insert(1 + place, name, value)
-        frame["command"] = command(summary.experiment)
+        frame["command"], frame["shared"] = command(summary.experiment), digest(shared(config))
         frames.append(frame)
     if frames:
         _write_tables(folder, "victims", pd.DataFrame(rows))
@@ -95,30 +107,15 @@ def _write_experiments(folder, points, grids, results):
 
 
 def _once(frame):
-    """Undefended rows are the same for all points that differ in the defense alone: the first is kept, without it."""
+    """Undefended rows are the same for all points that differ in the defense alone: one is kept, without the axes of
+    defenses. While a study runs, it is the one of most trials."""
     axes = [f"grid.{name}" for name in OF_DEFENSES if f"grid.{name}" in frame]
     undefended = frame["defense"] == "none"
     frame[axes] = frame[axes].astype(object)
     frame.loc[undefended, axes] = None
-    columns = [name for name in frame.columns if name not in ("point", "command", "seconds")]
-    return frame[~(undefended & frame.duplicated(columns))].reset_index(drop=True)
-
-
-def command(experiment):
-    """The `bin/evaluate` command line of an experiment: the flags that are not as by default."""
-    usual = Experiment(scenario=experiment.scenario)
-    flags = []
-    for field in dataclasses.fields(Experiment):
-        value = getattr(experiment, field.name)
-        standard = field.default if field.name == "scenario" else getattr(usual, field.name)
-        if value == standard or value is None:
-            continue
-        if isinstance(value, bool):
-            value = str(value).lower()
-        elif isinstance(value, tuple):
-            value = ",".join(map(str, value))
-        flags.append(shlex.quote(f"--{field.name}={value}"))
-    return " ".join(["bin/evaluate", *flags])
+    ranked = frame.sort_values("trials", ascending=False, kind="stable")
+    again = ranked.duplicated(["shared", "num_poisons", "defense"]).sort_index()
+    return frame[~(undefended & again)].drop(columns="shared").reset_index(drop=True)
 
 
 def _prefixed(values):

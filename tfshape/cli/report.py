@@ -1,0 +1,62 @@
+"""Makes a page of a study or an evaluation, to read and to show.
+
+  bin/report study
+  bin/report results/20260101-120000-gradient_matching --output_dir=page
+
+Takes a folder that bin/sweep or bin/evaluate wrote; a study may still be running. Writes, by default into its folder
+report: report.html, one page that needs no network, with tables that sort and filter, charts, and pictures of the
+poison; report.md and report.csv, the same tables as text.
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+from absl import flags
+
+from tfshape.cli import common
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("study", None, "folder of a study or an evaluation; also the first word after bin/report")
+flags.DEFINE_string("output_dir", None, "where the report goes; default DIR/report")
+
+
+def main():
+    """Writes the report that the flags describe."""
+    if not FLAGS.study:
+        raise ValueError(f"study={FLAGS.study!r}: allowed is a folder of bin/sweep or bin/evaluate, bin/report DIR")
+    output_dir = FLAGS.output_dir or os.path.join(FLAGS.study, "report")
+    common.check_writable("output_dir", output_dir)
+
+    from tfshape import reporting, studies
+
+    folder = pathlib.Path(FLAGS.study)
+    if studies.exists(folder):
+        studies.export(folder)
+    material = reporting.read(folder)
+    if not studies.exists(folder):
+        _add_of_evaluation(material, folder)
+    paths = reporting.write(material, output_dir)
+    if not FLAGS.quiet:
+        print(f"written: {', '.join(map(str, paths))}")
+
+
+def _add_of_evaluation(material, folder):
+    """Commands and pictures, which a study has in its files and an evaluation has not."""
+    from tfshape.evaluation import Experiment
+    from tfshape.studies import pictures
+    from tfshape.studies.commands import command
+
+    config = json.loads((folder / "config.json").read_text("utf-8"))["experiment"]
+    experiment = Experiment(**config)
+    material.summary["command"] = command(experiment)
+    material.pictures = pictures.of_evaluation(experiment, folder)
+
+
+def run():
+    """Entry point of `bin/report` and `tfshape-report`."""
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        sys.argv[1] = f"--study={sys.argv[1]}"
+    common.run(main)

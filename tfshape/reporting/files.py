@@ -1,0 +1,59 @@
+"""The files of a report."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from tfshape.reporting import tables
+from tfshape.reporting.page import caption, page
+
+
+def write(material, folder):
+    """Writes report.html, report.md and report.csv.
+
+    Args:
+        material: a `Material`.
+        folder: where to; made if need be.
+
+    Returns:
+        The three paths.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = tables.summary(material.summary).frame().to_csv(index=False)
+    texts = {"report.html": page(material), "report.md": markdown(material), "report.csv": table}
+    for name, text in texts.items():
+        temporary = folder / f".{name}.{os.getpid()}"
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, folder / name)
+    return [folder / name for name in texts]
+
+
+def markdown(material):
+    """The report as Markdown: its tables, and the command of each row."""
+    table = tables.summary(material.summary)
+    parts = [f"# {material.folder.resolve().name}", caption(material), "## Results", _table(table)]
+    others = {
+        "What success costs the attacker": tables.cost(material.summary),
+        "Gradient artifacts": tables.artifacts(material.artifacts, material.summary),
+        "Failed trials": tables.failures(material.failed),
+    }
+    for title, other in others.items():
+        if other is not None:
+            parts += [f"## {title}", _table(other)]
+    if table.commands:
+        lines = "\n".join(f"    {command}  # {number}" for number, command in enumerate(table.commands, 1))
+        parts += ["## To train a row again", lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(table):
+    def line(texts):
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+    rows = [line(cell.text for cell in row) for row in table.rows]
+    return "\n".join([line(table.columns), "|" + "---|" * len(table.columns), *rows])

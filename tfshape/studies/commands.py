@@ -1,0 +1,25 @@
+"""Command lines that train an experiment again."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+from tfshape.evaluation.experiment import Experiment
+
+
+def command(experiment):
+    """The `bin/evaluate` command line of an experiment: the flags that are not as by default."""
+    usual = Experiment(scenario=experiment.scenario)
+    flags = []
+    for field in dataclasses.fields(Experiment):
+        value = getattr(experiment, field.name)
+        standard = field.default if field.name == "scenario" else getattr(usual, field.name)
+        if value == standard or value is None:
+            continue
+        if isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, tuple):
+            value = ",".join(map(str, value))
+        flags.append(shlex.quote(f"--{field.name}={value}"))
+    return " ".join(["bin/evaluate", *flags])
