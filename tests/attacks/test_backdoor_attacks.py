@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from selection import most_slow
 
 import tfshape as ts
 from tfshape import calls
@@ -80,6 +81,7 @@ def test_a_stamped_backdoor_is_learnt_and_labels_alone_teach_nothing(name, clean
     assert success_rate(train(problem, crippled), attack, problem) <= 0.3
 
 
+@pytest.mark.slow
 def test_a_clean_label_backdoor_is_learnt_better_where_the_examples_are_hard(clean):
     problem = make_problem(100, eps=0.4)
     hard, plain = (
@@ -125,6 +127,7 @@ def test_hidden_trigger_poison_lies_nearer_to_triggered_sources_than_what_it_was
     assert distance(poisons.x) < 0.8 * distance(DIGITS.train.x[poisons.base])
 
 
+@pytest.mark.slow
 def test_sleeper_agent_is_learnt_from_scratch_and_random_noise_is_not(clean):
     attack, problem = make_attack("sleeper_agent"), make_problem(100)
     poisons = attack.craft(problem)
@@ -187,7 +190,7 @@ def test_the_test_trigger_is_in_the_unit_box_and_changes_what_it_should(name):
         np.testing.assert_array_equal(stamped[:, -2:, -2:], 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", most_slow(NAMES, "badnets", "hidden_trigger"))
 def test_the_same_seed_crafts_the_same_poison_and_another_another(name):
     attack = make_attack(name, **(SMALL if name == "sleeper_agent" else {}))
     first = attack.craft(make_problem(10, seed=1))

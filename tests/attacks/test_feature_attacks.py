@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from selection import most_slow
 
 import tfshape as ts
 from tfshape.attacks import convex_polytope, feature_space, surrogates
@@ -71,7 +72,7 @@ def gap(model, x, target):
     return np.linalg.norm(found - wanted, axis=1) / scale, np.linalg.norm(found.mean(0) - wanted) / scale
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", most_slow(ATTACKS, "bullseye_polytope"))
 def test_it_turns_victims_that_keep_the_features_and_random_noise_of_the_same_size_does_not(initial, name):
     attack = make_attack(name)
     hits = {"attack": 0, "random": 0, "control": 0}
@@ -183,7 +184,7 @@ def test_all_layers_are_matched_when_asked(initial):
     assert gaps["all"] < 0.5 * gaps["features"]
 
 
-@pytest.mark.parametrize("knowledge", ["grey_box", "black_box"])
+@pytest.mark.parametrize("knowledge", [pytest.param("grey_box", marks=pytest.mark.slow), "black_box"])
 def test_an_ensemble_of_own_models_carries_over_to_a_victim_never_seen(initial, knowledge):
     changes = dict(knowledge=knowledge, surrogate_model="lr" if knowledge == "black_box" else None)
     attack = make_attack("bullseye_polytope", ensemble=3)

@@ -89,6 +89,7 @@ def test_it_turns_victims_of_other_seeds_and_random_noise_of_the_same_size_does_
     assert hits["control"] <= 1
 
 
+@pytest.mark.slow
 def test_it_turns_a_victim_that_goes_on_from_a_model_the_attacker_knows():
     attack = ts.attacks.get("gradient_matching")(**SMALL)
     initial = ts.models.build("mlp", BLOBS.input_shape, BLOBS.num_classes, seed=50)
@@ -137,6 +138,7 @@ def test_bounds_round_inwards(rng):
     np.testing.assert_allclose(high, np.minimum(exact + 0.1, 1), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_same_seed_crafts_the_same_bits_and_another_seed_does_not():
     attack = ts.attacks.get("gradient_matching")(steps=10, ensemble=2, checkpoints=2, retrain=1, retrain_ensemble=1)
     problem = make_problem(attack)
@@ -300,6 +302,7 @@ def test_shift_and_mirror_move_each_image_by_itself_and_repeat_the_edge(rng):
     np.testing.assert_array_equal(moved[2], x[2][[0, 0, 1, 2]][:, [2, 3, 4, 4, 4]][:, ::-1])
 
 
+@pytest.mark.slow
 def test_augmented_poison_matches_better_when_victims_augment():
     losses = {}
     shifts, mirror = tf.constant([[1, -1]] * 15), tf.constant([True] * 15)
@@ -398,6 +401,7 @@ def test_the_shaped_gradient_is_what_a_shaped_training_step_takes(rng, text):
         np.testing.assert_allclose(gradient, old - new, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_adaptive_attacker_matches_the_shaped_gradient_on_surrogates_that_are_shaped():
     shaper = ts.shaping.parse("clip(0.05)")
     losses = {}

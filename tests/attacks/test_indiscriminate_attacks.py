@@ -51,6 +51,7 @@ def test_random_flips_are_those_of_the_transform():
     np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.slow
 def test_chosen_flips_harm_more_than_random_ones():
     problem = make_problem(BLOBS, "mlp", RECIPE, 100)
     harmed = {}

@@ -45,6 +45,7 @@ def victim_says(problem, x, base, seed):
     return int(ts.models.predict(model, problem.target_x())[0].argmax())
 
 
+@pytest.mark.slow
 def test_it_turns_victims_of_other_seeds_and_random_noise_of_the_same_size_does_not():
     attack = ts.attacks.get("metapoison")(**SMALL)
     hits = {"attack": 0, "random": 0, "control": 0}
@@ -130,6 +131,7 @@ def test_poison_stays_within_eps_and_the_unit_box_exactly_and_labels_are_untouch
     assert len(set(poisons.base)) == len(poisons) == 24
 
 
+@pytest.mark.slow
 def test_the_same_seed_crafts_the_same_bits_and_another_seed_does_not():
     attack = ts.attacks.get("metapoison")(steps=8, ensemble=2, checkpoints=2, retrain=1, retrain_ensemble=1)
     problem = make_problem(attack)

@@ -65,7 +65,7 @@ def test_whoever_knows_the_victims_model_starts_from_it(scenario):
 
 
 @pytest.mark.parametrize("knowledge", ["grey_box", "black_box"])
-@pytest.mark.parametrize("scenario", ["finetune", "transfer"])
+@pytest.mark.parametrize("scenario", ["finetune", pytest.param("transfer", marks=pytest.mark.slow)])
 def test_whoever_does_not_trains_clean_models_on_all_of_the_data(scenario, knowledge):
     problem = make_problem(scenario, knowledge, finetune_indices=np.arange(20))
     pool = surrogates.Pool(problem, 0, 3, 2)

@@ -41,6 +41,7 @@ def measured(folder):
     return frame.set_index("variant")
 
 
+@pytest.mark.slow
 def test_the_smallest_benchmark_writes_its_table_figure_and_configuration(tmp_path):
     done = run(tmp_path, *QUICK, "--peers=", "--output_dir=out")
     assert done.returncode == 0, done.stderr

@@ -52,6 +52,7 @@ def folder(tmp_path_factory, digits):
     return folder
 
 
+@pytest.mark.slow
 def test_npz(folder, digits):
     calls = ["flip_labels(rate=0.1, seed=3)", "stamp('blend(\"k.npy\", alpha=0.3)', 0.05, target_class=7)"]
     done = run(folder, "--quiet", *[f"--transform={call}" for call in calls], "--output=made/f.npz")
@@ -202,6 +203,7 @@ def test_deltas_that_claim_more_than_their_file(folder, monkeypatch, capsys):
     assert code == 2 and "allowed is an .npy file of numbers" in output.err
 
 
+@pytest.mark.slow
 def test_the_benchmark_times_every_transform(capsys):
     from tfshape.benchmarks import poison as benchmark_poison
 

@@ -64,6 +64,7 @@ def test_the_classifier_does_not_depend_on_the_order_of_the_examples(rng):
     np.testing.assert_array_equal(first.predict(x_test), again.predict(x_test))
 
 
+@pytest.mark.slow
 def test_no_change_within_the_certificate_turns_a_prediction(rng):
     x, y, x_test, y_test = examples()
     defense = dpa.DeepPartitionAggregation(partitions=7)

@@ -81,7 +81,7 @@ def test_shares_are_beta_distributed(rng, alpha):
     assert between.std() == pytest.approx(deviation, abs=0.1 * deviation)
 
 
-@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+@pytest.mark.parametrize("name", [pytest.param("mixup", marks=pytest.mark.slow), "cutmix"])
 def test_models_learn_from_mixed_batches_and_the_same_seed_learns_the_same(name):
     dataset = ts.datasets.load("digits")
     defense = ts.defenses.parse(name)

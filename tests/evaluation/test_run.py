@@ -149,6 +149,7 @@ def test_several_defenses_stand_side_by_side_on_the_same_poison(small):
     assert {"precision", "recall", "certified"} <= set(results.table())
 
 
+@pytest.mark.slow
 def test_the_curve_over_numbers_of_poisons_and_the_cost(small, tmp_path):
     e = ts.Experiment(attack=MATCHING, dataset=small, num_poisons=(1, 4), adaptive=True, **QUICK)
     results = ts.evaluate(e, tmp_path)
@@ -224,6 +225,7 @@ def test_the_ceiling_is_the_accountants_and_binds(small):
     assert row["asr_low"] <= row["ceiling"] and "ceiling" in results.table()
 
 
+@pytest.mark.slow
 def test_the_noise_for_an_epsilon_is_sought_once(small, monkeypatch):
     """Not for every row that is written: it takes seconds."""
     sought = []

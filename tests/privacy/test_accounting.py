@@ -6,6 +6,7 @@ import re
 import dp_accounting
 import pytest
 from dp_accounting import pld, rdp
+from selection import most_slow
 
 from tfshape import privacy
 from tfshape.privacy import curves, losses
@@ -102,6 +103,7 @@ def test_groups():
     assert pair >= privacy.epsilon(1.0, 2, 6_000, 10, 1e-5) - 1e-9
 
 
+@pytest.mark.slow
 def test_replacing_is_between_adding_and_twice_the_sensitivity():
     for noise, batch, steps in [(1.0, 120, 200), (2.0, 600, 100)]:
         added = privacy.epsilon(noise, batch, 6_000, steps, 1e-5)
@@ -136,7 +138,7 @@ def test_balls_in_bins_against_a_simulation_and_its_limits(rng):
     )
 
 
-@pytest.mark.parametrize("sampling", privacy.SAMPLING)
+@pytest.mark.parametrize("sampling", most_slow(privacy.SAMPLING, "poisson"))
 def test_more_noise_fewer_steps_fewer_trials_leak_less(sampling):
     base = privacy.epsilon(1.0, 100, 2_000, 60, 1e-5, sampling)
     assert privacy.epsilon(1.5, 100, 2_000, 60, 1e-5, sampling) < base
@@ -161,7 +163,7 @@ def test_truncation_is_paid_for_in_delta():
     )
 
 
-@pytest.mark.parametrize("sampling", ["poisson", "shuffle", pytest.param("balls_in_bins", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampling", most_slow(privacy.SAMPLING, "shuffle"))
 def test_noise_and_steps_for_a_target(sampling):
     noise = privacy.noise_for(3.0, 100, 2_000, 60, 1e-5, sampling)
     assert 2.98 < privacy.epsilon(noise, 100, 2_000, 60, 1e-5, sampling) <= 3.0

@@ -44,6 +44,7 @@ def test_ceiling_is_tighter_than_one_epsilon_and_holds_for_a_simulated_attack(rn
     assert clean < (sums > stats.norm.ppf(1 - clean) * 2.0 * math.sqrt(20)).mean() < ceiling
 
 
+@pytest.mark.slow
 def test_certified_poisons_inverts_the_ceiling():
     for sampling in ("shuffle", "poisson"):
         plan = dict(clean_success=0.05, neighbors="add_remove", sampling=sampling)
