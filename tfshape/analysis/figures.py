@@ -7,16 +7,16 @@ import numpy as np
 STYLES = ("-", "--", "-.", ":")
 
 
-def file_name(title):
-    """The CSV file of the training of that title."""
-    return "artifacts-" + "-".join("".join(c if c.isalnum() or c in ".-" else " " for c in title).split()) + ".csv"
+def slug(title):
+    """The title of a training as part of a file name."""
+    return "-".join("".join(c if c.isalnum() or c in ".-" else " " for c in title).split())
 
 
 def draw(folder, table, norms):
     """Draws artifacts.png, norms.png and layers.png into `folder`.
 
     Args:
-        folder: a `pathlib.Path`; it holds the CSV file of every training, named by `file_name`.
+        folder: a `pathlib.Path`; it holds artifacts-SLUG.csv of every training, see `slug`.
         table: a pandas.DataFrame, a row a training and epoch: study, defense, epoch, and the numbers of the history.
         norms: dict of (study, defense) to a dict of moment to `GradientArtifacts.norms`.
     """
@@ -104,7 +104,7 @@ def _layers(folder, norms):
     chosen = [key for key in norms if key[1] == "none"][:4]
     figure, axes = _new(2, len(chosen), 3.6, 2.2)
     for column, key in enumerate(chosen):
-        frame = pd.read_csv(folder / file_name(", ".join(key)))
+        frame = pd.read_csv(folder / f"artifacts-{slug(', '.join(key))}.csv")
         frame = frame[(frame["view"] == "raw") & (frame["epoch"] > 0)]
         for row, (name, label) in enumerate((("magnitude_ratio", "log10 magnitude ratio"), ("cosine", "cosine"))):
             grid = frame.pivot_table(index="layer", columns="epoch", values=name, sort=False)

@@ -19,6 +19,7 @@ the smoke alarm, which knows N examples to be clean and of none that it is poiso
 many clean ones.
 """
 
+import copy
 import dataclasses
 import datetime
 import json
@@ -28,8 +29,9 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from tfshape import attacks, datasets
+from tfshape import datasets
 from tfshape.cli import common, experiments
+from tfshape.cli.analyze_attacks import FeatureInsertion, Interpolation
 
 FLAGS = flags.FLAGS
 SCHEMA = 1
@@ -75,6 +77,8 @@ def main():
         dataclasses.replace(setting, attack=study).check(count)
     if FLAGS.tracin and setting.attack.kind != "targeted":
         raise ValueError(f"tracin=True: allowed with targeted attacks, not with {setting.attack.name}")
+    if FLAGS.examples is not None and FLAGS.examples < 2:
+        raise ValueError(f"examples={FLAGS.examples}: allowed is an integer >= 2")
     clean = len(setting.rows) - count
     if FLAGS.trusted is not None and not 2 <= FLAGS.trusted < clean:
         raise ValueError(f"trusted={FLAGS.trusted}: allowed is 2 to less than the {clean} clean examples")
@@ -82,7 +86,7 @@ def main():
     config = {"schema": SCHEMA, "experiment": experiment.to_dict(), "flags": _flags(), **provenance()}
     write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
     if FLAGS.trusted is not None:
-        _try_alarm(plan, studies, defenses, folder)
+        _try_alarm(plan, defenses, folder)
     else:
         _watch_all(plan, studies, defenses, folder)
     if not FLAGS.quiet:
@@ -97,7 +101,10 @@ def _flags():
 def _studies(attack):
     """Dict of title to attack: one, or one for each alpha or patch size."""
     sizes = common.whole_numbers("patch_size", "allowed are whole numbers >= 1, such as 1,4,10")
-    for flag, values, name in (("alpha", FLAGS.alpha, "interpolation"), ("patch_size", sizes, "feature_insertion")):
+    for flag, values, name in (
+        ("alpha", FLAGS.alpha, Interpolation.name),
+        ("patch_size", sizes, FeatureInsertion.name),
+    ):
         if values is not None and attack.name != name:
             raise ValueError(f"{flag}={','.join(map(str, values))}: allowed with --attack={name}")
     if FLAGS.alpha is not None:
@@ -123,89 +130,19 @@ def _plan(experiment):
     return plan, defenses
 
 
-@attacks.register
-@dataclasses.dataclass(frozen=True)
-class Interpolation:
-    """Feature collision as Hong et al. 2020 (arXiv 2002.11497, section 4) study it: images of one class mixed with
-    `alpha` of images of another, pair by pair, inserted with the first one's label.
-
-    Attributes:
-        alpha: 0 to 1.
-        base_class, other_class: two different classes, whose label the poison has and which is mixed in.
-
-    Raises:
-        ValueError: a value outside these.
-    """
-
-    alpha: float = 0.5
-    base_class: int = 0
-    other_class: int = 1
-
-    name = "interpolation"
-    kind = "indiscriminate"
-
-    def __post_init__(self):
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha={self.alpha!r}: allowed is a number from 0 to 1")
-        if self.base_class == self.other_class:
-            raise ValueError(f"other_class={self.other_class!r}: allowed is another class than base_class")
-
-    def check(self, problem):
-        """Raises ValueError if the dataset has not as many examples of the two classes."""
-        for name in ("base_class", "other_class"):
-            if not 0 <= getattr(self, name) < problem.dataset.num_classes:
-                raise ValueError(f"{name}={getattr(self, name)!r}: allowed is 0 to {problem.dataset.num_classes - 1}")
-            problem.candidates(getattr(self, name))
-
-    def craft(self, problem):
-        """The mixed images as `ts.poison.Poisons`, base -1; the pairs depend on the problem's seed, not on alpha."""
-        from tfshape import poison
-
-        train, rng = problem.dataset.train, np.random.default_rng([problem.seed, 7])
-        pools = [problem.candidates(label) for label in (self.base_class, self.other_class)]
-        base, other = (rng.choice(pool, problem.num_poisons, replace=False) for pool in pools)
-        x = ((1 - self.alpha) * train.x[base] + self.alpha * train.x[other]).astype(np.float32).clip(0, 1)
-        options = {"attack": self.name, "config": dataclasses.asdict(self), "seed": int(problem.seed)}
-        return poison.Poisons(x=x, y=train.y[base], base=np.full(len(x), -1), num_examples=len(train), **options)
-
-
-@attacks.register
-@dataclasses.dataclass(frozen=True)
-class FeatureInsertion:
-    """Feature insertion as Hong et al. 2020 study it: `ts.attacks.BadNets` with a white patch.
-
-    Attributes:
-        size: int >= 1, the patch's side in pixels.
-        target_class: int >= 0, the class that the patch shall mean.
-    """
-
-    size: int = 4
-    target_class: int = 0
-
-    name = "feature_insertion"
-    kind = "backdoor"
-
-    def check(self, problem):
-        """See `BadNets.check`."""
-        self._badnets().check(problem)
-
-    def craft(self, problem):
-        """See `BadNets.craft`."""
-        return self._badnets().craft(problem)
-
-    def stamp(self, x, problem):
-        """See `BadNets.stamp`."""
-        return self._badnets().stamp(x, problem)
-
-    def _badnets(self):
-        return attacks.BadNets(self.target_class, size=self.size, value=1.0)
-
-
 def _number(flag, text):
     try:
         return float(text)
     except ValueError:
         raise ValueError(f"{flag}={text}: allowed are numbers, such as 0.2") from None
+
+
+def _attacked(setting, attack):
+    """The setting with another attack; the clean model that victims go on from is not trained again."""
+    setting.initial_model  # noqa: B018 - trained now, it is there for the copies
+    found = copy.copy(setting)
+    object.__setattr__(found, "attack", attack)
+    return found
 
 
 def _train(setting, choice, victim, x, y, callbacks):
@@ -236,7 +173,7 @@ def _watch_all(plan, studies, defenses, folder):
         work = [(study, name) for study in studies for name in defenses]
         for done, (study, name) in enumerate(work):
             progress(done, len(work), f"{study}, {name}")
-            attacked = dataclasses.replace(setting, attack=studies[study])
+            attacked = _attacked(setting, studies[study])
             found, norms[study, name] = _watch(attacked, plan.counts[0], defenses[name], folder, f"{study}, {name}")
             tables.append(found.assign(study=study, defense=name))
             pd.concat(tables).to_csv(folder / "epochs.csv", index=False)
@@ -258,14 +195,13 @@ def _watch(setting, count, choice, folder, title):
     examples = FLAGS.examples or (256 if FLAGS.every == "batch" else None)
     options = {"every": FLAGS.every, "examples": examples, "batch_size": min(setting.experiment.batch_size, 512)}
     options["seed"] = setting.seed("watch")
-    path = folder / figures.file_name(title)
-    watch = GradientArtifacts((x, y, marks), csv_path=path, **options)
+    watch = GradientArtifacts((x, y, marks), csv_path=folder / f"artifacts-{figures.slug(title)}.csv", **options)
     clean = np.flatnonzero(~marks)
     placebo = np.arange(len(clean)) < min(int(marks.sum()), len(clean) // 2)
     clean = np.random.default_rng([options["seed"], 1]).permutation(clean)
     innocent = GradientArtifacts((x[clean], y[clean], placebo), **options)
     victim, norms = setting.new_victim(), {}
-    saved = folder / "checkpoints"
+    saved = folder / f"checkpoints-{figures.slug(title)}"
     if FLAGS.tracin:
         saved.mkdir()
 
@@ -288,7 +224,7 @@ def _watch(setting, count, choice, folder, title):
             shown = table[["epoch", *names]].rename(columns=lambda name: name.replace("shaped_", ""))
             print(f"{words}\n{shown.to_string(index=False, float_format='{:.3f}'.format)}")
     if FLAGS.tracin:
-        _trace(victim, folder, poisons, x, y, marks)
+        _trace(victim, saved, poisons, x, y, marks)
     return table, norms
 
 
@@ -318,46 +254,44 @@ def _summary(table):
     return pd.DataFrame(rows)
 
 
-def _trace(victim, folder, poisons, x, y, marks):
+def _trace(victim, saved, poisons, x, y, marks):
     """Prints how much poison there is among the training examples with the most influence on the target."""
     import keras
 
     from tfshape import analysis
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    checkpoints = sorted((folder / "checkpoints").glob("*.weights.h5"))
+    checkpoints = sorted(saved.glob("*.weights.h5"))
     scores = analysis.influence(victim, checkpoints, x, y, poisons.target_x, poisons.intended_y, loss)
-    np.savez(folder / "influence.npz", scores=scores, is_poison=marks)
+    np.savez(saved / "influence.npz", scores=scores, is_poison=marks)
     count = int(marks.sum())
     print(f"\nTracIn over {len(checkpoints)} checkpoints, where {count / len(y):.3f} of all examples are poison")
     for k in dict.fromkeys(min(k, len(y)) for k in (10, 50, 100, count, 2 * count)):
         print(f"precision at {k}: {analysis.precision_at(k, scores, marks):.3f}")
 
 
-def _try_alarm(plan, studies, defenses, folder):
+def _try_alarm(plan, defenses, folder):
     """Trains on poison and without; prints how often the alarm went off."""
     import pandas as pd
 
     from tfshape.analysis import GradientArtifacts
     from tfshape.evaluation import statistics
 
-    ((_, attack),) = studies.items()
     rows, work = [], len(plan.settings) * len(defenses) * 2
     with common.progress() as progress:
         for setting in plan.settings:
-            attacked = dataclasses.replace(setting, attack=attack)
-            poisons, _ = attacked.craft(plan.counts[0])
+            poisons, _ = setting.craft(plan.counts[0])
             for name, choice in defenses.items():
                 for data in ("poison", "clean"):
                     progress(len(rows), work, f"trial {setting.trial + 1} of {len(plan.settings)}: {name} on {data}")
-                    x, y, marks = attacked.examples("poison" if data == "poison" else "control", poisons)
+                    x, y, marks = setting.examples("poison" if data == "poison" else "control", poisons)
                     marks = marks & (data == "poison")
                     rng = np.random.default_rng([setting.seed("trusted"), 9])
                     trusted = np.zeros(len(y), bool)
                     trusted[rng.choice(np.flatnonzero(~marks), FLAGS.trusted, replace=False)] = True
                     options = {"trusted": trusted, "false_alarm_rate": FLAGS.false_alarm_rate}
                     watch = GradientArtifacts((x, y), examples=FLAGS.examples, seed=setting.seed("watch"), **options)
-                    _train(attacked, choice, attacked.new_victim(), x, y, [watch])
+                    _train(setting, choice, setting.new_victim(), x, y, [watch])
                     found = watch.alarm
                     rows.append(
                         {

@@ -1,0 +1,85 @@
+"""The two attacks by which Hong et al. 2020 (arXiv 2002.11497, section 4) study gradient artifacts, for bin/analyze."""
+
+import dataclasses
+
+import numpy as np
+
+from tfshape import attacks
+
+
+@attacks.register
+@dataclasses.dataclass(frozen=True)
+class Interpolation:
+    """Feature collision as Hong et al. 2020 (arXiv 2002.11497, section 4) study it: images of one class mixed with
+    `alpha` of images of another, pair by pair, inserted with the first one's label.
+
+    Attributes:
+        alpha: 0 to 1.
+        base_class, other_class: two different classes, whose label the poison has and which is mixed in.
+
+    Raises:
+        ValueError: a value outside these.
+    """
+
+    alpha: float = 0.5
+    base_class: int = 0
+    other_class: int = 1
+
+    name = "interpolation"
+    kind = "indiscriminate"
+
+    def __post_init__(self):
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha={self.alpha!r}: allowed is a number from 0 to 1")
+        if self.base_class == self.other_class:
+            raise ValueError(f"other_class={self.other_class!r}: allowed is another class than base_class")
+
+    def check(self, problem):
+        """Raises ValueError if the dataset has not as many examples of the two classes."""
+        for name in ("base_class", "other_class"):
+            if not 0 <= getattr(self, name) < problem.dataset.num_classes:
+                raise ValueError(f"{name}={getattr(self, name)!r}: allowed is 0 to {problem.dataset.num_classes - 1}")
+            problem.candidates(getattr(self, name))
+
+    def craft(self, problem):
+        """The mixed images as `ts.poison.Poisons`, base -1; the pairs depend on the problem's seed, not on alpha."""
+        from tfshape import poison
+
+        train, rng = problem.dataset.train, np.random.default_rng([problem.seed, 7])
+        pools = [problem.candidates(label) for label in (self.base_class, self.other_class)]
+        base, other = (rng.choice(pool, problem.num_poisons, replace=False) for pool in pools)
+        x = ((1 - self.alpha) * train.x[base] + self.alpha * train.x[other]).astype(np.float32).clip(0, 1)
+        options = {"attack": self.name, "config": dataclasses.asdict(self), "seed": int(problem.seed)}
+        return poison.Poisons(x=x, y=train.y[base], base=np.full(len(x), -1), num_examples=len(train), **options)
+
+
+@attacks.register
+@dataclasses.dataclass(frozen=True)
+class FeatureInsertion:
+    """Feature insertion as Hong et al. 2020 study it: `ts.attacks.BadNets` with a white patch.
+
+    Attributes:
+        size: int >= 1, the patch's side in pixels.
+        target_class: int >= 0, the class that the patch shall mean.
+    """
+
+    size: int = 4
+    target_class: int = 0
+
+    name = "feature_insertion"
+    kind = "backdoor"
+
+    def check(self, problem):
+        """See `BadNets.check`."""
+        self._badnets().check(problem)
+
+    def craft(self, problem):
+        """See `BadNets.craft`."""
+        return self._badnets().craft(problem)
+
+    def stamp(self, x, problem):
+        """See `BadNets.stamp`."""
+        return self._badnets().stamp(x, problem)
+
+    def _badnets(self):
+        return attacks.BadNets(self.target_class, size=self.size, value=1.0)
