@@ -33,5 +33,5 @@ def amplified(change):
         (the amplified ones in [0, 1], the factor: a whole number >= 1, or 1 where nothing changed).
     """
     largest = float(np.abs(change).max(initial=0.0))
-    factor = max(1, int(0.5 / largest)) if largest > 0 else 1
+    factor = max(1, int(0.5 / largest + 1e-3)) if largest > 0 else 1
     return np.clip(0.5 + factor * change, 0, 1), factor

@@ -11,7 +11,7 @@ import numpy as np
 from tfshape.reporting import assets, charts, images, tables
 
 MOST_VICTIMS = 2000  # rows of trained models in the page; the files have all
-_FILTERED = 6  # rows from which a table has a filter
+_FILTERED = 8  # rows from which a table has a filter
 
 
 def page(material):

@@ -97,11 +97,16 @@ def artifacts(frame, summary):
     """The `Table` of what poison does to gradients, a row a poison and epoch; None if that was not looked at."""
     if frame.empty or "epoch" not in frame:
         return None
-    attacks = summary.drop_duplicates("point").set_index("point")["attack"]
-    rows = []
+    attacks, rows = summary.drop_duplicates("point").set_index("point")["attack"], []
+    several = attacks.nunique() > 1
     for row in frame.drop_duplicates(["file", "epoch"]).itertuples():
         adapted = row.adapted if isinstance(row.adapted, str) else ""
-        words = [Cell(attacks[row.point]), Cell(f"{row.count:,}", row.count), Cell(adapted), _number(row.epoch, "{:d}")]
+        words = [
+            Cell(attacks[row.point] if several else ""),
+            Cell(f"{row.count:,}", row.count),
+            Cell(adapted),
+            _number(row.epoch, "{:d}"),
+        ]
         numbers = (row.norm_ratio, row.magnitude_ratio, row.cosine, row.share)
         rows.append((*words, *(_number(number, "{:.3f}") for number in numbers)))
     names = (
