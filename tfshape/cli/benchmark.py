@@ -6,13 +6,15 @@
   bin/benchmark --models=mlp --batch_sizes=64,128,256,512,1024,2048,4096 --peers=
   bin/benchmark --models=mlp:256,mlp:512,mlp:1024,mlp:2048 --batch_sizes=256 --peers=
   bin/benchmark --suite=poison
+  bin/benchmark --suite=analysis
   bin/benchmark --suite=attacks --art_python=/path/to/art/bin/python
 
 Every variant of a model at a batch size trains in a process of its own, and they take turns, a block of steps at a
 time. Prints one table: medians with quartiles, in milliseconds and as ratios to plain SGD of the same framework in
 the same round. Writes --output_dir: benchmark.csv (as it goes), config.json, and benchmark.png. --suite=poison times
-the poison transforms against an identity map; --suite=attacks times crafting by gradient matching against the
-Adversarial Robustness Toolbox's. Both write benchmark.csv and config.json.
+the poison transforms against an identity map, --suite=analysis shaped training that is watched against the same that
+is not, --suite=attacks crafting by gradient matching against the Adversarial Robustness Toolbox's. They write
+benchmark.csv and config.json.
 """
 
 import dataclasses
@@ -27,7 +29,7 @@ from tfshape.benchmarks import shaping
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
-SUITES = ("shaping", "poison", "attacks")
+SUITES = ("shaping", "poison", "attacks", "analysis")
 DEFAULT = shaping.Settings
 
 flags.DEFINE_enum("suite", "shaping", SUITES, "what is measured")
@@ -71,6 +73,10 @@ def main():
         from tfshape.benchmarks import poison
 
         save(poison.suite(repeats=settings.blocks))
+    elif FLAGS.suite == "analysis":
+        from tfshape.benchmarks import analysis
+
+        save(analysis.suite(repeats=settings.blocks))
     elif FLAGS.suite == "attacks":
         from tfshape.benchmarks import attacks
 
