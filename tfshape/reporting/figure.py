@@ -26,11 +26,14 @@ def draw(directory):
     panels = [("accuracy", "test accuracy")]
     if frame["asr"].notna().any():
         panels.insert(0, ("asr", "attack success rate"))
-    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    bars = frame["num_poisons"].nunique() == 1
+    width = max(4.2, 0.95 * len(frame)) if bars else 4.2
+    figure = Figure(figsize=(width * len(panels), 3.8), layout="constrained")
     backend_agg.FigureCanvasAgg(figure)
     for axes, (column, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        (_curves if frame["num_poisons"].nunique() > 1 else _bars)(axes, frame, column)
+        (_bars if bars else _curves)(axes, frame, column)
         axes.set_title(title)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     first = frame.iloc[0]
     figure.suptitle(
         f"{first['attack']} on {first['dataset']}, {first['model']}, {first['scenario']}: "
@@ -63,7 +66,6 @@ def _bars(axes, frame, column):
         axes.errorbar(places + shift, values, spread, fmt="none", ecolor="black", elinewidth=1, capsize=3)
     axes.set_xticks(places, ["undefended" if name == "none" else name.replace("|", "\n") for name in frame["defense"]])
     axes.set_ylim(0, 1)
-    axes.legend(fontsize=8)
 
 
 def _curves(axes, frame, column):
@@ -84,4 +86,3 @@ def _curves(axes, frame, column):
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_xlabel("poisons")
     axes.set_ylim(-0.02, 1.02)
-    axes.legend(fontsize=7)
