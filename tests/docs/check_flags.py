@@ -1,0 +1,31 @@
+"""Hands command lines of one binary, as JSON on stdin, to its own parser, and experiments to their own checks."""
+
+import importlib
+import json
+import sys
+
+from absl import flags
+
+name, work = json.load(sys.stdin)
+module = importlib.import_module(f"tfshape.cli.{name}")
+FLAGS = flags.FLAGS
+FLAGS.mark_as_parsed()
+defaults = {flag: FLAGS[flag].value for flag in FLAGS}
+failed = False
+for page, arguments in work:
+    for flag, value in defaults.items():
+        FLAGS[flag].value, FLAGS[flag].present = value, 0
+    try:
+        rest = FLAGS([name, *arguments])[1:]
+        assert not rest, f"{rest} are no flags"
+        if name in ("evaluate", "craft", "sweep") and not (name == "sweep" and FLAGS.status):
+            experiment = sys.modules["tfshape.cli.experiments"].from_flags()
+            at_hand = experiment.dataset in ("fashion_mnist_mini", "digits")
+            if at_hand and experiment.poisons is None and name != "sweep":
+                from tfshape import evaluation
+
+                evaluation.plan(experiment)
+    except Exception as error:
+        failed = True
+        print(f"{page}: {name} {' '.join(arguments)}\n  {type(error).__name__}: {error}")
+sys.exit(failed)
