@@ -119,6 +119,26 @@ def test_a_sample_keeps_the_share_of_poison_and_one_at_least(rng):
     assert 0 in draw(1000, np.arange(1000) < 1, 20, rng)
 
 
+def test_nests_of_inputs_and_of_labels(rng):
+    x, y, marks = poisoned(rng)
+    left, right = keras.Input([3], name="left"), keras.Input([3], name="right")
+    both = keras.layers.Concatenate()([left, right])
+    model = keras.Model({"left": left, "right": right}, [keras.layers.Dense(3)(both), keras.layers.Dense(1)(both)])
+    model.compile("sgd", [LOSS, "mse"])
+    inputs, labels = {"left": x[:, :3], "right": x[:, 3:]}, (y, x[:, :1])
+
+    def loss(true, found):
+        first = keras.losses.sparse_categorical_crossentropy(true[0], found[0], from_logits=True)
+        return first + tf.reduce_mean((true[1] - found[1]) ** 2, -1)
+
+    with pytest.raises(ValueError, match="allowed is a model compiled with one loss"):
+        model.fit(inputs, labels, verbose=0, callbacks=[Watch((inputs, labels, marks))])
+    watch = Watch((inputs, labels, marks), loss=loss, examples=None)
+    model.fit(inputs, labels, verbose=0, callbacks=[watch])
+    found = ts.gradients.per_example(model, loss, inputs, labels, training=False)
+    assert watch.history["cosine"][0] == pytest.approx(ts.analysis.artifacts(found, marks)[0]["cosine"], rel=1e-4)
+
+
 def test_without_known_poison_the_alarm_names_indices_of_the_data(rng):
     x, y = batch(rng, 300)
     y = (x[:, 0] > 0).astype("int32")

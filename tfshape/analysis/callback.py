@@ -30,8 +30,9 @@ class GradientArtifacts(keras.callbacks.Callback):
     whole gradient also into the logs of each epoch, and so into `fit(…).history` (`magnitude_ratio`, `cosine`, …, and
     `shaped_…`), the mean over its looks; and to `log_dir` for TensorBoard, with every layer.
 
-    A look costs about as much as a training step on as many examples: keep `examples` below 1/20 of an epoch, and
-    watching every epoch costs less than a twentieth of the training. Memory does not grow with the number of looks.
+    A look costs about as much as a training step on as many examples: with examples=32, looking after every batch of
+    256 makes training on an mlp some 1.4 times as long; with `examples` below 1/20 of an epoch, looking after every
+    epoch 1.05 times at most (`bin/benchmark --suite=analysis`). Memory does not grow with the number of looks.
 
     Attributes:
         history: the same as in the logs, dict of name to a list, a number an epoch.
@@ -75,7 +76,7 @@ class GradientArtifacts(keras.callbacks.Callback):
         super().__init__()
         arrays = _arrays(data)
         self._x, self._y, self._is_poison = (*arrays, None)[:3]
-        size = len(self._y)
+        size = len(tf.nest.flatten(self._y)[0])
         if every not in EVERY:
             raise ValueError(f"every={every!r}: allowed is {' or '.join(EVERY)}")
         for name, value in (("examples", size if examples is None else examples), ("batch_size", batch_size)):
@@ -94,8 +95,7 @@ class GradientArtifacts(keras.callbacks.Callback):
         marks = self._trusted if self._is_poison is None else self._is_poison
         rng = np.random.default_rng([seed, 5])
         rows = rng.permutation(draw(size, marks, examples, rng))
-        grouped = trusted is not None and self._y.ndim == 1 and self._y.dtype.kind in "iu"
-        labels = self._y if grouped else np.zeros(size, int)
+        labels = self._y if trusted is not None and _are_labels(self._y) else np.zeros(size, int)
         kinds = [rows[labels[rows] == label] for label in np.unique(labels[rows])]
         self._batches = [part for kind in kinds for part in np.array_split(kind, -(-len(kind) // batch_size))]
         self._rows = np.concatenate(self._batches)
@@ -163,7 +163,7 @@ class GradientArtifacts(keras.callbacks.Callback):
     def _batch(self, rows):
         take = lambda array: tf.convert_to_tensor(array[rows])  # noqa: E731
         marks = None if self._is_poison is None else take(self._is_poison)
-        return tf.nest.map_structure(take, self._x), take(self._y), marks
+        return *tf.nest.map_structure(take, (self._x, self._y)), marks
 
     def _record(self, batch):
         """One look: its rows to the file, and to the sums of the epoch."""
@@ -216,6 +216,10 @@ def draw(size, marks, examples, rng):
         rng.choice(np.flatnonzero(kind), n, replace=False) for kind, n in ((marks, count), (~marks, examples - count))
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def _are_labels(y):
+    return isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "iu"
 
 
 def _permutations(rate):

@@ -12,7 +12,7 @@ BATCH, STEPS, EPOCHS = 256, 200, 4
 VARIANTS = {  # name: options of the callback
     "not watched": None,
     "every epoch, 256 examples": {"every": "epoch", "examples": 256},
-    "every batch, 16 examples": {"every": "batch", "examples": 16},
+    "every batch, 32 examples": {"every": "batch", "examples": 32},
     "every batch, 64 examples": {"every": "batch", "examples": 64},
     "every batch, 256 examples": {"every": "batch", "examples": 256},
 }

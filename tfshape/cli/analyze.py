@@ -40,9 +40,7 @@ TRUSTED = 100  # examples in trusted.npz
 flags.DEFINE_list("alpha", None, "interpolation: shares of the other image, several; 0 is the control, clean copies")
 flags.DEFINE_list("patch_size", None, "feature_insertion: sides of the patch in pixels, several")
 flags.DEFINE_enum("every", "epoch", ("epoch", "batch"), "how often gradients are looked at")
-flags.DEFINE_integer(
-    "examples", None, "how many examples are looked at each time; default all, or 256 with every=batch"
-)
+flags.DEFINE_integer("examples", None, "how many examples are looked at each time; default all, or 32 with every=batch")
 flags.DEFINE_bool("tracin", False, "keep checkpoints, and find the poison behind a target by TracIn")
 flags.DEFINE_integer("trusted", None, "try the smoke alarm, with that many examples known to be clean")
 flags.DEFINE_float("false_alarm_rate", 0.01, "of the smoke alarm, 0 to 1")
@@ -192,7 +190,7 @@ def _watch(setting, count, choice, folder, title):
 
     poisons, _ = setting.craft(count)
     x, y, marks = setting.examples("poison", poisons)
-    examples = FLAGS.examples or (256 if FLAGS.every == "batch" else None)
+    examples = FLAGS.examples or (32 if FLAGS.every == "batch" else None)
     options = {"every": FLAGS.every, "examples": examples, "batch_size": min(setting.experiment.batch_size, 512)}
     options["seed"] = setting.seed("watch")
     watch = GradientArtifacts((x, y, marks), csv_path=folder / f"artifacts-{figures.slug(title)}.csv", **options)
