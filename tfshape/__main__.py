@@ -1,4 +1,9 @@
-"""`python -m tfshape NAME …` runs one of the binaries; `bin/NAME` and the installed `tfshape-NAME` do the same."""
+"""`python -m tfshape NAME …` runs one of the binaries; `bin/NAME` and the installed `tfshape-NAME` do the same.
+
+`python -m tfshape completion` prints what bash needs to complete their flags.
+"""
+
+from __future__ import annotations
 
 import importlib
 import sys
@@ -6,18 +11,24 @@ import sys
 from tfshape.cli import BINARIES
 
 
-def main():
+def main() -> int | None:
     """Runs the binary named first on the command line; without a name, lists them."""
     name = sys.argv[1] if len(sys.argv) > 1 else None
     if name in BINARIES:
         del sys.argv[1]
         return importlib.import_module(f"tfshape.cli.{name}").run()
+    if name == "completion":
+        from tfshape.cli import completion
+
+        print(completion.script(), end="")
+        return 0
     listing = "\n".join(f"  {key:<10} {text}" for key, text in BINARIES.items())
     wrong = name not in (None, "--help", "-h", "help")
     if wrong:
         print(f"tfshape: unknown binary {name!r}; allowed are {', '.join(BINARIES)}", file=sys.stderr)
     else:
         print(f"python -m tfshape NAME [flags], where NAME is one of:\n{listing}")
+        print("python -m tfshape completion prints what bash needs to complete their flags")
     return 2 if wrong else 0
 
 

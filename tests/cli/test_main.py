@@ -51,3 +51,19 @@ def test_tensorflow_s_banner_is_dropped_and_its_warnings_are_not(tmp_path, inter
     last = "toy.py: interrupted; finished work is kept" if interrupted else "later"
     assert done.stderr.replace("__main__", "toy.py").splitlines() == ["W0000 real", last]
     assert done.returncode == (130 if interrupted else 0)
+
+
+def test_bash_completes_flags_and_their_values():
+    script = run("completion").stdout
+
+    def complete(*words):
+        given = f"COMP_WORDS=({' '.join(map(repr, words))}); COMP_CWORD={len(words) - 1}; _tfshape 2>/dev/null"
+        command = ["bash", "-c", f'{script}\n{given}; echo "${{COMPREPLY[@]}}"']
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert complete("bin/evaluate", "--learn") == ["--learning_rate="]
+    assert complete("tfshape-evaluate", "--quiet", "--adap") == ["--adaptive"]
+    assert complete("bin/evaluate", "--attack", "=", "gradient_m") == ["gradient_matching"]
+    assert set(complete("bin/benchmark", "--suite", "=")) >= {"shaping", "poison"}
+    assert complete("bin/audit", "--attack") == []
+    assert f"complete -F _tfshape {' '.join(f'bin/{name} tfshape-{name}' for name in BINARIES)}" in script

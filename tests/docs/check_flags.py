@@ -17,7 +17,7 @@ for page, arguments in work:
         FLAGS[flag].value, FLAGS[flag].present = value, 0
     try:
         rest = FLAGS([name, *arguments])[1:]
-        assert not rest, f"{rest} are no flags"
+        assert not rest or name == "report", f"{rest} are no flags"
         if name in ("evaluate", "craft", "sweep") and not (name == "sweep" and FLAGS.status):
             experiment = sys.modules["tfshape.cli.experiments"].from_flags()
             at_hand = experiment.dataset in ("fashion_mnist_mini", "digits")

@@ -1,6 +1,7 @@
 """Runs the blocks of each page, read as JSON from stdin, in a namespace of its own that has a model and data."""
 
 import json
+import os
 import sys
 import traceback
 
@@ -23,8 +24,11 @@ def namespace():
     return {"__name__": "page", "ts": ts, "x": x, "y": y, "is_poison": is_poison, "model": model, "train": train}
 
 
-failed = False
+failed, start = False, os.getcwd()
 for page, blocks in json.load(sys.stdin).items():
+    os.chdir(start)
+    os.makedirs(page)
+    os.chdir(page)  # so that no page finds what another wrote
     names = namespace()
     for number, block in enumerate(blocks, 1):
         try:
