@@ -167,11 +167,11 @@ def train_and_measure(setting, choice, data, poisons, known=None):
     e, dataset, shaper = setting.experiment, setting.dataset, choice.shaper
     x, y, is_poison = setting.examples(data, poisons)
     known = {} if known is None else known
-    place, digest = (choice.name, data == "control"), hashlib.sha256(x.tobytes() + y.tobytes()).digest()
-    if place not in known or known[place][0] != digest:
+    place = (choice.name, data == "control")
+    if place not in known or known[place][0] != _digest(x, y):
         start = time.perf_counter()
         trained = _train(setting, choice, x, y)
-        known[place] = digest, trained, time.perf_counter() - start
+        remember(known, choice, data, x, y, trained, time.perf_counter() - start)
     (predict, kept, certificate), seconds = known[place][1:]
     predicted = predict(dataset.test.x).argmax(axis=1)
     right = predicted == dataset.test.y
@@ -211,6 +211,16 @@ def train_and_measure(setting, choice, data, poisons, known=None):
         row["predicted_label"] = int(found[0])
         row["success"] = bool((found == poisons.intended_y).all())
     return row
+
+
+def remember(known, choice, data, x, y, trained, seconds):
+    """Keeps in `known` a victim for `train_and_measure` to find: of this defense, data and examples; `trained` is what
+    `ts.defenses.Trained` has: (predict, kept, certificate), the last two perhaps None."""
+    known[choice.name, data == "control"] = _digest(x, y), trained, seconds
+
+
+def _digest(x, y):
+    return hashlib.sha256(x.tobytes() + y.tobytes()).digest()
 
 
 def _changes(poisons, dataset):
