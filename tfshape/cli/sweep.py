@@ -24,6 +24,7 @@ flags.DEFINE_enum("runner", "local", RUNNERS, "where trials run: processes of th
 flags.DEFINE_integer("workers", None, "how many trials at a time; default one a core, as far as memory goes")
 flags.DEFINE_float("memory", None, "local: gigabytes for all workers together; default four fifths of the machine's")
 flags.DEFINE_string("address", None, "ray: of a running cluster, or auto; default one on this machine")
+flags.DEFINE_integer("stack", 1, "train the victims of up to so many trials side by side, where that is possible")
 flags.DEFINE_bool("retry_failed", False, "try trials that failed again")
 flags.DEFINE_string("status", None, "print the state of the study in this folder, and nothing else")
 
@@ -38,13 +39,15 @@ def main():
     if not FLAGS.output_dir:
         raise ValueError(f"output_dir={FLAGS.output_dir!r}: allowed is a folder to write, such as --output_dir=study")
     common.check_writable("output_dir", FLAGS.output_dir)
-    grid = studies.points(experiments.from_flags(), studies.parse(FLAGS.grid))
     runner = _runner(studies)
+    if FLAGS.stack < 1:
+        raise ValueError(f"stack={FLAGS.stack}: allowed is an integer of at least 1")
+    grid = studies.points(experiments.from_flags(), studies.parse(FLAGS.grid))
     study = studies.experiments(FLAGS.output_dir, grid)
     if not studies.known(study):
         studies.check(grid)
     with common.progress() as progress:
-        counts = studies.run(study, runner, FLAGS.retry_failed, progress=progress)
+        counts = studies.run(study, runner, FLAGS.retry_failed, FLAGS.stack, progress)
     print(_table(study.folder))
     if counts["failed"]:
         print(studies.status(study.folder))

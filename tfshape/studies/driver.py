@@ -27,7 +27,8 @@ def run(study, runner, retry_failed=False, stack=1, progress=None):
         study: a `Study`; its folder is made if need be.
         runner: `Local(…)` or `OnRay(…)`.
         retry_failed: whether trials that failed before are tried again.
-        stack: up to how many trials of a point run as one task, >= 1, by the trial function's `stacked`.
+        stack: up to how many trials of a point run as one task, >= 1, by the trial function's `stacked`, a function of
+            (config, trials, folder), if it has one.
         progress: called as `progress(done, total, words)`, counting what this run has to do.
 
     Returns:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import time
 
 import tfshape
 from tfshape import datasets, evaluation, poison
 from tfshape.evaluation import run as experiments
 from tfshape.evaluation import victims
 from tfshape.evaluation.results import write_atomically
+from tfshape.models import predict
 from tfshape.poison import archive
-from tfshape.studies import looks, pictures, study
+from tfshape.studies import looks, pictures, stacking, study
 from tfshape.studies.cache import Cache, read_arrays
 
 _COUNTS = ("num_poisons", "budget")  # of which a victim met one
@@ -32,9 +34,43 @@ def run(config, trial, folder):
         trial, its `artifacts` as `looks.look` gives them; `crafted`, how many of them were made by this trial and not
         found in the cache.
     """
-    work = Work(config, trial, folder)
-    rows = [work.row(*victim) for victim in work.victims]
-    return {"rows": rows, "seed": work.setting.seed("victim"), "poisons": work.poisons, "crafted": work.crafted}
+    return stacked(config, [trial], folder)[0]
+
+
+def stacked(config, trials, folder):
+    """Runs several trials of an experiment, whose victims train side by side as far as they can: see `stacking.can`.
+
+    Arguments as in `run`, but for `trials`, a list. Returns a list with what `run` returns for each.
+    """
+    works = [Work(config, trial, folder) for trial in trials]
+    rows = [[] for _ in works]
+    for victim in works[0].victims:
+        _train_together([work for work in works if not work.knows(*victim)], *victim)
+        for work, found in zip(works, rows):
+            found.append(work.row(*victim))
+    return [
+        {"rows": found, "seed": work.setting.seed("victim"), "poisons": work.poisons, "crafted": work.crafted}
+        for work, found in zip(works, rows)
+    ]
+
+
+run.stacked = stacked
+
+
+def _train_together(works, count, name, data):
+    """Trains the victims of one kind of several trials, for `Work.row` to find them."""
+    choice = works[0].choice(name) if works else None
+    if len(works) < 2 or not stacking.can(works[0].setting, choice):
+        return
+    examples = [work.examples(count, name, data) for work in works]
+    if len({len(y) for _, y in examples}) > 1:
+        return
+    start = time.perf_counter()
+    models = stacking.train([work.setting for work in works], choice, examples)
+    seconds = (time.perf_counter() - start) / len(works)
+    for work, model, (x, y) in zip(works, models, examples):
+        trained = functools.partial(predict, model), None, None
+        victims.remember(work.known, choice, data, x, y, trained, seconds)
 
 
 class Work:
@@ -48,7 +84,7 @@ class Work:
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
         self.setting = dataclasses.replace(self.setting, initial_weights=self._initial(e))
         self.victims = experiments.victims_of(e, self._plan.defenses, self._plan.counts)
-        self.poisons, self.crafted, self._found, self._known = [], 0, {}, {}
+        self.poisons, self.crafted, self._found, self.known = [], 0, {}, {}
         self._saved = None if self._plan.saved is None else self._plan.saved[trial]
 
     def row(self, count, name, data):
@@ -56,14 +92,29 @@ class Work:
 
         def train():
             poisons, seconds = self._poisons(count, adapted)
-            row = victims.train_and_measure(self.setting, choice, data, poisons, self._known)
+            row = victims.train_and_measure(self.setting, choice, data, poisons, self.known)
             return {**row, "count": count, "crafting_seconds": seconds}
 
-        choice = self._plan.defenses[name]
+        choice = self.choice(name)
         adapted = name if data == "adaptive" else None
-        key = [*self._common, self._depends, count, name, data]
         self._poisons(count, adapted)
-        return self._cache.get("victims", key, train, _write, _read)[0]
+        return self._cache.get("victims", self._key(count, name, data), train, _write, _read)[0]
+
+    def choice(self, name):
+        """The `Choice` of that name."""
+        return self._plan.defenses[name]
+
+    def knows(self, count, name, data):
+        """Whether the row of a victim is there already."""
+        return self._cache.path("victims", self._key(count, name, data)).exists()
+
+    def examples(self, count, name, data):
+        """What a victim trains on: x, y."""
+        poisons, _ = self._poisons(count, name if data == "adaptive" else None)
+        return self.setting.examples(data, poisons)[:2]
+
+    def _key(self, count, name, data):
+        return [*self._common, self._depends, count, name, data]
 
     def _poisons(self, count, adapted):
         """-> (`Poisons`, the seconds that crafting took, None if it was not done here)."""

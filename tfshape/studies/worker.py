@@ -22,15 +22,16 @@ _LOOK_SECONDS = 0.25
 
 def execute(task):
     """Runs the trials of a task. Returns a list with a reply a trial; whatever a trial raises is one."""
-    trials = task["trials"]
+    trials, start = task["trials"], time.perf_counter()
     if len(trials) > 1:
-        start = time.perf_counter()
         try:
-            found = _function(task["function"]).stacked(task["config"], trials, task["folder"])
-            seconds = (time.perf_counter() - start) / len(trials)
-            return [{"seconds": seconds, "result": result} for result in found]
-        except Exception:
-            pass  # which of them it was comes out below, where each runs by itself
+            stacked = getattr(_function(task["function"]), "stacked", None)
+            if stacked is not None:
+                found = stacked(task["config"], trials, task["folder"])
+                seconds = (time.perf_counter() - start) / len(trials)
+                return [{"seconds": seconds, "result": result} for result in found]
+        except Exception:  # which of them it was comes out below, where each runs by itself
+            traceback.print_exc()
     return [_one(task, trial) for trial in trials]
 
 

@@ -1,0 +1,64 @@
+"""`python -m tfshape sweep` as a user types it."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUICK = ["--dataset=digits", "--attack=label_flip", "--budget=0.4", "--model=lr", "--epochs=1", "--trials=1"]
+GRID = ["--grid=shaping=clip(1.0),clip(1.0)|noise(0.1)"]
+
+
+def run(cwd, name, *flags):
+    command = [sys.executable, "-m", "tfshape", name, *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def test_a_study_is_run_told_of_gone_on_with_and_reported(tmp_path):
+    done = run(tmp_path, "sweep", *QUICK, *GRID, "--output_dir=study", "--workers=1")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "defense" in lines[0] and " none " in lines[1] and " clip(1.0) " in lines[2]
+    assert done.stderr.splitlines()[-1].startswith("2/2 after") and "0 failed" in done.stderr
+    frame = pd.read_csv(tmp_path / "study" / "results.csv")
+    assert frame["defense"].tolist() == ["none", "clip(1.0)", "clip(1.0)|noise(0.1)"]
+
+    status = run(tmp_path, "sweep", "--status", "study")
+    assert status.returncode == 0 and status.stdout == "study: 2 of 2 trials over: 2 done, 0 failed\n"
+    other = run(tmp_path, "sweep", *QUICK, "--grid=shaping=clip(2.0)", "--output_dir=study")
+    assert other.returncode == 2 and other.stderr.count("\n") == 1 and "another study" in other.stderr
+
+    report = run(tmp_path, "report", "study")
+    assert report.returncode == 0, report.stderr
+    assert {path.name for path in (tmp_path / "study" / "report").iterdir()} == {
+        "report.html",
+        "report.md",
+        "report.csv",
+    }
+    text = (tmp_path / "study" / "report" / "report.html").read_text("utf-8")
+    assert "bin/evaluate --attack=label_flip" in text and "Gradient artifacts" in text and "data:image/png" in text
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--output_dir=study", "--grid=nose=1"],
+        ["--output_dir=study", "--grid=noise=0,-1"],
+        ["--output_dir=study", "--workers=0"],
+        ["--output_dir=study", "--stack=0"],
+        ["--output_dir=study", "--runner=ray", "--memory=1"],
+        ["--output_dir=study", "--address=auto"],
+        ["--status=study"],
+    ],
+)
+def test_what_is_not_allowed_is_one_line_and_nothing_is_written(tmp_path, flags):
+    done = run(tmp_path, "sweep", *QUICK, *flags)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("sweep: ") and done.stderr.count("\n") == 1 and "allowed" in done.stderr
+    assert not list(tmp_path.iterdir())

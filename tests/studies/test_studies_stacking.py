@@ -1,0 +1,86 @@
+"""Victims trained side by side are those that are trained alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tfshape as ts
+from tfshape import evaluation
+from tfshape.evaluation import victims
+from tfshape.studies import stacking, trial
+
+
+def experiment(**options):
+    options = {"attack": "label_flip", "budget": 0.2, "dataset": "digits", "trials": 3, "batch_size": 100, **options}
+    return ts.Experiment(**{"learning_rate": 0.003, "epochs": 2, **options})
+
+
+def untimed(results):
+    dropped = ("seconds", "crafting_seconds")
+    return [[{k: v for k, v in row.items() if k not in dropped} for row in result["rows"]] for result in results]
+
+
+@pytest.mark.parametrize(
+    ("model", "shaping", "options"),
+    [
+        ("lr", "clip(0.5)|noise(0.1)", {}),
+        pytest.param("lr", "none", {"optimizer": "momentum"}, marks=pytest.mark.slow),
+        pytest.param("mlp", "clip(0.5)", {}, marks=pytest.mark.slow),
+        pytest.param("mlp", "clip(0.5)|noise(0.1)", {"optimizer": "sgd"}, marks=pytest.mark.slow),
+        pytest.param("lr", "clip(0.5)|noise(0.1)", {"sampling": "shuffle"}, marks=pytest.mark.slow),
+        pytest.param("mlp", "none", {"scenario": "finetune"}, marks=pytest.mark.slow),
+        pytest.param("cnn", "none", {"epochs": 1}, marks=pytest.mark.slow),
+    ],
+)
+def test_each_is_as_if_alone(model, shaping, options):
+    e = experiment(model=model, shaping=shaping, **options)
+    plan = evaluation.plan(e)
+    choice = list(plan.defenses.values())[-1]
+    assert all(stacking.can(setting, choice) for setting in plan.settings)
+    poisons = [setting.craft(plan.counts[0])[0] for setting in plan.settings]
+    examples = [setting.examples("poison", p)[:2] for setting, p in zip(plan.settings, poisons)]
+    together = stacking.train(plan.settings, choice, examples)
+    x = plan.dataset.test.x
+    logits = [ts.models.predict(model, x) for model in together]
+    for setting, p, stacked in zip(plan.settings, poisons, logits):
+        known = {}
+        victims.train_and_measure(setting, choice, "poison", p, known)
+        ((_, (predict, _, _), _),) = known.values()
+        np.testing.assert_allclose(stacked, predict(x), atol=1e-4)
+    assert np.abs(logits[0] - logits[1]).max() > 0.01  # of their own
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({"model": "lr", "shaping": "normalize()"}, False),
+        ({"model": "cnn", "shaping": "clip(1.0)"}, False),
+        ({"model": "mlp", "scenario": "transfer"}, False),
+        ({"model": "lr", "optimizer": "adagrad"}, False),
+        ({"model": "lr", "secure_noise": True}, False),
+        ({"model": "lr", "defense": "spectral_signatures"}, False),
+        ({"model": "mlp", "shaping": "clip(1.0)"}, True),
+        ({"model": "cnn", "shaping": "none"}, True),
+    ],
+)
+def test_what_can_be_stacked(options, allowed, monkeypatch):
+    plan = evaluation.plan(experiment(**options))
+    setting, choice = plan.settings[0], list(plan.defenses.values())[-1]
+    monkeypatch.setattr(type(setting), "initial_model", None)
+    assert stacking.can(setting, choice) == allowed
+
+
+@pytest.mark.slow
+def test_stacked_trials_have_the_rows_of_single_ones(tmp_path):
+    config = experiment(model="lr", shaping="clip(0.5)|noise(0.1)").to_dict()
+    config = json.loads(json.dumps({name: value for name, value in config.items() if name != "trials"}))
+    stacked = trial.run.stacked(config, [0, 1, 2], tmp_path / "stacked")
+    single = [trial.run(config, k, tmp_path / "single") for k in range(3)]
+    for one, other in zip(untimed(stacked), untimed(single)):
+        for row, same in zip(one, other):
+            assert row.keys() == same.keys()
+            assert row["accuracy"] == pytest.approx(same["accuracy"], abs=1e-4)
+            assert row["class_accuracy"] == pytest.approx(same["class_accuracy"], abs=0.02)
+            kept = [name for name in row if name not in ("accuracy", "class_accuracy")]
+            assert [row[name] for name in kept] == [same[name] for name in kept]
