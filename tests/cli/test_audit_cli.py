@@ -1,11 +1,9 @@
 """`python -m tfshape audit` as a user types it."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
+import forked
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -13,9 +11,7 @@ QUICK = ["--canaries=100", "--steps=200", "--runs=30"]
 
 
 def run(cwd, *flags):
-    command = [sys.executable, "-c", "from tfshape.cli import audit; audit.run()", *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return forked.run(cwd, "audit", *flags)
 
 
 def test_prints_a_table_and_writes_json(tmp_path):

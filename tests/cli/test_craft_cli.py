@@ -1,11 +1,9 @@
 """`python -m tfshape craft` as a user types it."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
+import forked
 import numpy as np
 import pytest
 
@@ -17,9 +15,7 @@ TRANSFER = ["--scenario=transfer", "--finetune_examples=100", "--finetune_batch_
 
 
 def run(cwd, *flags, binary="craft"):
-    command = [sys.executable, "-m", "tfshape", binary, *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return forked.run(cwd, binary, *flags)
 
 
 def test_poison_is_saved_and_a_second_run_goes_on_where_the_first_stopped(tmp_path):

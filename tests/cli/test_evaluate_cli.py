@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pandas as pd
 import pytest
 
@@ -24,11 +25,11 @@ def environment():
 
 
 def run(cwd, *flags):
-    return subprocess.run(command(*flags), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+    return forked.run(cwd, "evaluate", *flags)
 
 
 def test_label_flip_prints_one_table_and_writes_its_files(tmp_path):
-    done = run(tmp_path, *QUICK)
+    done = subprocess.run(command(*QUICK), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "2,400 of 6,000" in lines[0]

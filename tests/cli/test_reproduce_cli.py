@@ -1,10 +1,8 @@
 """`python -m tfshape reproduce` as a user types it, on the embedded part of Fashion-MNIST."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
+import forked
 import pandas as pd
 import pytest
 
@@ -13,9 +11,7 @@ QUICK = ["--table=indiscriminate", "--dataset=fashion_mnist_mini", "--rates=0.1"
 
 
 def run(cwd, *flags):
-    command = [sys.executable, "-m", "tfshape", "reproduce", *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return forked.run(cwd, "reproduce", *flags)
 
 
 def test_the_table_is_printed_written_and_gone_on_with(tmp_path):
