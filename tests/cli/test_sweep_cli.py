@@ -16,7 +16,7 @@ GRID = ["--grid=shaping=clip(1.0),clip(1.0)|noise(0.1)"]
 def run(cwd, name, *flags):
     command = [sys.executable, "-m", "tfshape", name, *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def test_a_study_is_run_told_of_gone_on_with_and_reported(tmp_path):
