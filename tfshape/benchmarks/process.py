@@ -11,7 +11,7 @@ from tfshape.benchmarks.workers.protocol import memory_mb
 
 SPARE_MB = 1000  # of the machine's memory, below which a growing worker is ended
 POLL_SECONDS = 0.05
-_MEMORY_WORDS = ("out of memory", "oom when allocating", "resource_exhausted", "resourceexhausted", "bad_alloc")
+_MEMORY_WORDS: tuple = ("out of memory", "oom when allocating", "resource_exhausted", "resourceexhausted", "bad_alloc")
 _MEMORY_WORDS += ("memoryerror", "can't allocate memory", "cannot allocate memory", "failed to allocate")
 
 

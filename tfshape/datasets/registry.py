@@ -1,10 +1,15 @@
 """Datasets by name, and the places where each is looked for."""
 
+from __future__ import annotations
+
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from tfshape.datasets import cifar, embedded, idx, npz, tfds
 from tfshape.datasets.arrays import select, to_dataset
+from tfshape.datasets.base import Dataset
 
 _EMBEDDED = {
     "fashion_mnist_mini": (embedded.fashion_mnist_mini, 10, (28, 28, 1)),
@@ -20,12 +25,12 @@ _PUBLISHED = {  # name: (number of classes, shape of an example)
 _DEBIAN = {"fashion_mnist": ("dataset-fashion-mnist", pathlib.Path("/usr/share/datasets/fashion-mnist"))}
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The fixed names that `load` knows, as a tuple; it also takes tfds:NAME and npz:PATH."""
     return (*_EMBEDDED, *_PUBLISHED)
 
 
-def load(name, data_dir=None, classes=None):
+def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None) -> Dataset:
     """Loads a dataset.
 
     Args:
@@ -36,7 +41,7 @@ def load(name, data_dir=None, classes=None):
           folders of Debian's packages and Keras's cache, then downloaded by tfds;
         - purchase100 (Shokri et al. 2017, arXiv 1610.05820): looked for in `data_dir` and Keras's cache as
           purchase100.npz with features [N, 600] of 0 and 1 and labels [N] from 0 or from 1, or one-hot [N, 100];
-        - tfds:NAME, with /CONFIG and :VERSION if need be: any image or tabular classification set of tensorflow-datasets;
+        - tfds:NAME, with /CONFIG and :VERSION if need be: any image or tabular classification set of tfds;
         - npz:PATH: a file with x_train, y_train and, if there is one, x_test, y_test, or with features, labels.
       data_dir: a folder to look in first, with idx files (.gz or not), NAME.npz, CIFAR's own files or a tfds data
         directory; for each, in the folder itself or in a sub-folder of the dataset's name. tfds downloads into it.

@@ -7,6 +7,10 @@
 A defense is a frozen dataclass of its options with `name` and `train`; `str(defense)` spells it back.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from tfshape import calls, plugins
 from tfshape.defenses.activation_clustering import ActivationClustering
 from tfshape.defenses.base import Defense, Trained
@@ -53,19 +57,19 @@ for _defense in (
     _DEFENSES.register(_defense)
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names that `get` knows, as a tuple."""
     return tuple(_DEFENSES)
 
 
-def get(name):
+def get(name: str) -> Any:
     """The class of the defense of that name. Raises ValueError for an unknown one."""
     if name not in _DEFENSES:
         raise ValueError(f"defense must be one of {', '.join(_DEFENSES)}, got {name!r}")
     return _DEFENSES[name]
 
 
-def register(cls):
+def register(cls: Any) -> Any:
     """Adds a defense to the names that `get` and the flags know; a decorator of its class.
 
     An installed package's entry point in the group "tfshape.defenses" does the same. Raises ValueError for a class
@@ -74,7 +78,7 @@ def register(cls):
     return _DEFENSES.register(cls)
 
 
-def parse(text):
+def parse(text: str) -> Any:
     """The defense that `text` spells: `"none"`, `"spectral_signatures(rate=0.05)"`.
 
     Raises ValueError for an unknown name, option or value; nothing is evaluated.

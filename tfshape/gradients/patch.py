@@ -12,7 +12,7 @@ import tensorflow as tf
 
 _active = threading.local()
 lock = threading.RLock()
-_patched = {}  # id(layer) -> [layer, number of passes in progress, the attributes that were replaced]
+_patched: dict = {}  # id(layer) -> [layer, number of passes in progress, the attributes that were replaced]
 _do_not_convert = tf.autograph.experimental.do_not_convert
 
 

@@ -1,5 +1,10 @@
 """Per-example gradients of a Keras model: norms, inner products and weighted sums of a batch."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfshape.gradients import layers as layers_lib
@@ -11,7 +16,15 @@ _do_not_convert = tf.autograph.experimental.do_not_convert
 
 
 @_do_not_convert
-def per_example(model, loss, x, y, sample_weight=None, training=True, variables=None):
+def per_example(
+    model: Any,
+    loss: Any,
+    x: Any,
+    y: Any,
+    sample_weight: Any = None,
+    training: bool = True,
+    variables: Sequence[Any] | None = None,
+) -> PerExample:
     """Gradients of each example's loss, never materialised unless asked: one forward and one backward pass.
 
     Args:

@@ -9,7 +9,7 @@ from tfshape.gradients import layers as layers_lib
 from tfshape.gradients import patch, rules
 from tfshape.gradients.rules import again
 
-_hints = (
+_hints: weakref.WeakKeyDictionary = (
     weakref.WeakKeyDictionary()
 )  # model -> what earlier passes found out: (ids of opaque layers, of loose variables)
 

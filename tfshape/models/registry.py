@@ -1,26 +1,30 @@
 """Models by name: `names`, `build`, and `features`, which reads the penultimate layer."""
 
+from __future__ import annotations
+
 import importlib
 import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
 
 # A family is a module of this package with a function of the model's name: (input_shape, num_classes, seeds) -> model.
-_FAMILIES = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}
+_FAMILIES: dict[str, Any] = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}
 
 FEATURES = "features"  # the name of the penultimate layer in every model
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The names that `build` knows, as a tuple."""
     return tuple(_FAMILIES)
 
 
-def register(name, build):
+def register(name: str, build: Callable[..., Any]) -> None:
     """Adds an architecture of your own, so that attacks can train surrogates of it and experiments victims.
 
     Args:
       name: str, not one of `names()`.
-      build: function (input_shape, num_classes, seed) -> an untrained `keras.Model` of logits. Its initial weights shall
-        depend on the seed alone; attacks on features want the layer before the last to be named "features".
+      build: function (input_shape, num_classes, seed) -> an untrained `keras.Model` of logits. Its initial weights
+        shall depend on the seed alone; attacks on features want the layer before the last to be named "features".
 
     Raises:
       ValueError: a name that is taken.
@@ -30,7 +34,7 @@ def register(name, build):
     _FAMILIES[name] = build
 
 
-def build(name, input_shape, num_classes, seed=0):
+def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0) -> Any:
     """Builds an untrained classifier.
 
     Args:
@@ -80,7 +84,7 @@ def require_image(name, input_shape, smallest):
         )
 
 
-def features(model):
+def features(model: Any) -> Any:
     """The part of a model up to its penultimate layer.
 
     Args:

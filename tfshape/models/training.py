@@ -1,7 +1,11 @@
 """Plain training and evaluation of any Keras classifier that gives logits."""
 
+from __future__ import annotations
+
 import dataclasses
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +60,15 @@ class Recipe:
         return getattr(keras.optimizers, _CLASSES[self.optimizer])(self.learning_rate, **options)
 
 
-def fit(model, data, recipe, seed, callbacks=(), loss=None, sampling="shuffle"):
+def fit(
+    model: Any,
+    data: Any,
+    recipe: Recipe,
+    seed: int,
+    callbacks: Sequence[Any] = (),
+    loss: Any = None,
+    sampling: str = "shuffle",
+) -> Any:
     """Compiles a model and trains it, on batches that depend on the seed alone.
 
     By default every epoch goes through a new permutation of the data in batches of exactly `recipe.batch_size`; what is
@@ -104,7 +116,7 @@ def fit(model, data, recipe, seed, callbacks=(), loss=None, sampling="shuffle"):
     )
 
 
-def predict(model, x, batch_size=1000):
+def predict(model: Any, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
     """The logits of a model, float32 [N, num_classes], for x [N, *input_shape].
 
     Calls the model layer by layer in batches, which costs no tracing: models here are many and small.
@@ -114,6 +126,6 @@ def predict(model, x, batch_size=1000):
     return np.concatenate([np.asarray(model(x[start : start + batch_size], training=False)) for start in starts])
 
 
-def accuracy(model, split):
+def accuracy(model: Any, split: Any) -> float:
     """The share, from 0 to 1, of a `Split`'s examples whose largest logit is the one of their class."""
     return float(np.mean(np.argmax(predict(model, split.x), axis=1) == split.y))

@@ -1,5 +1,10 @@
 """Backdoors: stamp a trigger on training examples, then on the test set."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfshape.poison import selection
@@ -10,7 +15,16 @@ from tfshape.poison.triggers import Trigger
 from tfshape.poison.values import check_range
 
 
-def stamp(trigger, rate, target_class, relabel=True, seed=0, classes=None, value_range=None, **element):
+def stamp(
+    trigger: Any,
+    rate: float,
+    target_class: int,
+    relabel: bool = True,
+    seed: int = 0,
+    classes: Sequence[int] | None = None,
+    value_range: Any = None,
+    **element: Any,
+) -> Transform:
     """Stamps a trigger on a share of the examples and, unless told otherwise, labels them as the target class.
 
     Args:
@@ -57,7 +71,14 @@ def stamp(trigger, rate, target_class, relabel=True, seed=0, classes=None, value
     return Transform("stamp", {"rate": rate, "seed": seed, "relabel": relabel, **config}, plan, **element)
 
 
-def stamp_test(trigger, target_class, relabel=True, classes=None, value_range=None, **element):
+def stamp_test(
+    trigger: Any,
+    target_class: int,
+    relabel: bool = True,
+    classes: Sequence[int] | None = None,
+    value_range: Any = None,
+    **element: Any,
+) -> Transform:
     """The test set of a backdoor: every example that is not of the target class, stamped.
 
     The cardinality of the result is known if that of the dataset is, which takes a pass over its labels.

@@ -1,5 +1,9 @@
 """Putting crafted poison into a dataset."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +14,7 @@ from tfshape.poison.transform import Transform
 from tfshape.poison.values import lift
 
 
-def insert(poisons, **element):
+def insert(poisons: Poisons, **element: Any) -> Transform:
     """Appends every crafted example, with its label, to the end of the dataset, whatever its `base` says.
 
     A sample weight is 1. Dicts may hold nothing but the image, the label and the mark.
@@ -71,7 +75,7 @@ def _numbers(count, size, place):
     return tf.data.Dataset.from_tensor_slices(numbers)
 
 
-def replace(poisons, **element):
+def replace(poisons: Poisons, **element: Any) -> Transform:
     """Swaps base examples for those crafted from them, by index; labels become the poisons' labels.
 
     Args:

@@ -1,12 +1,24 @@
 """Label flipping: the poison an annotator, or nobody in particular, puts in."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfshape.poison import selection
 from tfshape.poison.transform import Transform, chooser
 
 
-def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **element):
+def flip_labels(
+    rate: float,
+    num_classes: int,
+    seed: int = 0,
+    mapping: Any = "uniform",
+    classes: Sequence[int] | None = None,
+    **element: Any,
+) -> Transform:
     """Gives a share of the examples another label.
 
     Args:
@@ -28,8 +40,8 @@ def flip_labels(rate, num_classes, seed=0, mapping="uniform", classes=None, **el
     num_classes = selection.check_integer(who, "num_classes", num_classes, 2)
     targets = _targets(who, mapping, num_classes)
     classes = selection.check_classes(who, classes, num_classes)
-    sources = set(range(num_classes)) if targets is None else {c for c, to in enumerate(targets) if to != c}
-    sources = sorted(sources if classes is None else sources & set(classes))
+    found = set(range(num_classes)) if targets is None else {c for c, to in enumerate(targets) if to != c}
+    sources = sorted(found if classes is None else found & set(classes))
     if not sources:
         raise ValueError(f"{who}: mapping={mapping!r} and classes={classes!r} have no class in common")
     everything = len(sources) == num_classes

@@ -1,5 +1,9 @@
 """Availability attacks: small perturbations of every example that leave nothing to learn."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,7 +12,7 @@ from tfshape.poison.transform import Transform
 from tfshape.poison.values import Values, check_range, fingerprint, lift
 
 
-def perturb(deltas, by="sample", value_range=None, **element):
+def perturb(deltas: Any, by: str = "sample", value_range: Any = None, **element: Any) -> Transform:
     """Adds a perturbation to examples, such as error-minimising noise (Huang et al. 2021, arXiv 2101.04898).
 
     Examples whose delta is zero everywhere are untouched and count as clean.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +36,9 @@ class Poisons:
     y: np.ndarray
     base: np.ndarray
     num_examples: int
-    target_x: np.ndarray = None
-    target_y: np.ndarray = ()
-    intended_y: np.ndarray = ()
+    target_x: Any = None
+    target_y: Any = ()
+    intended_y: Any = ()
     attack: str = ""
     config: dict = dataclasses.field(default_factory=dict)
     seed: int = 0

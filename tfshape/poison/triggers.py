@@ -1,7 +1,10 @@
 """Backdoor triggers: fixed changes to an input that a poisoned model learns to obey."""
 
+from __future__ import annotations
+
 import math
 import numbers
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -43,7 +46,7 @@ class Trigger:
         return self.bind("trigger", tf.TensorSpec(x.shape[1:], x.dtype), value_range)(x)
 
 
-def patch(size=3, value="checkerboard", position="bottom_right"):
+def patch(size: Any = 3, value: Any = "checkerboard", position: Any = "bottom_right") -> Trigger:
     """A small square (BadNets; Gu et al. 2017, arXiv 1708.06733).
 
     Args:
@@ -90,7 +93,7 @@ def patch(size=3, value="checkerboard", position="bottom_right"):
     return Trigger("patch", {"size": sides, "value": value, "position": position}, build)
 
 
-def blend(pattern="noise", alpha=0.2, seed=0):
+def blend(pattern: Any = "noise", alpha: float = 0.2, seed: int = 0) -> Trigger:
     """Mixes a key pattern k into the whole input, (1 - alpha) x + alpha k (Chen et al. 2017, arXiv 1712.05526).
 
     Args:
@@ -127,7 +130,7 @@ def blend(pattern="noise", alpha=0.2, seed=0):
     return Trigger("blend", {"pattern": described, "alpha": alpha, "seed": seed}, build)
 
 
-def sinusoid(delta=20 / 255, frequency=6):
+def sinusoid(delta: float = 20 / 255, frequency: float = 6) -> Trigger:
     """Adds delta sin(2 pi j f / m) to column j = 1..m (Barni et al. 2019, arXiv 1902.11237); on rows, to feature j.
 
     Args:
@@ -151,7 +154,7 @@ def sinusoid(delta=20 / 255, frequency=6):
     return Trigger("sinusoid", {"delta": delta, "frequency": frequency}, build)
 
 
-def warp(strength=0.5, grid=4, seed=0):
+def warp(strength: float = 0.5, grid: int = 4, seed: int = 0) -> Trigger:
     """A smooth elastic warp of images (WaNet; Nguyen and Tran 2021, arXiv 2102.10369, eq. 3 to 6).
 
     A random field on grid x grid control points, divided by its mean magnitude, is upsampled bicubically; the image is

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from tfshape.privacy.training import Training, check
 
 
-def epsilon(noise_multiplier, batch_size, num_examples, steps, delta, sampling="poisson", **options):
+def epsilon(
+    noise_multiplier: float,
+    batch_size: int,
+    num_examples: int,
+    steps: int,
+    delta: float,
+    sampling: str = "poisson",
+    **options: Any,
+) -> float:
     """Epsilon at `delta` of `steps` DP-SGD updates.
 
     Args:
@@ -33,12 +42,28 @@ def epsilon(noise_multiplier, batch_size, num_examples, steps, delta, sampling="
     return Training(noise_multiplier, batch_size, num_examples, steps, sampling, **options).epsilon(delta)
 
 
-def delta_for(epsilon, noise_multiplier, batch_size, num_examples, steps, sampling="poisson", **options):
+def delta_for(
+    epsilon: float,
+    noise_multiplier: float,
+    batch_size: int,
+    num_examples: int,
+    steps: int,
+    sampling: str = "poisson",
+    **options: Any,
+) -> float:
     """The delta at which those steps have `epsilon` (>= 0). Other arguments, and what is raised, as in `epsilon`."""
     return Training(noise_multiplier, batch_size, num_examples, steps, sampling, **options).delta(epsilon)
 
 
-def noise_for(epsilon, batch_size, num_examples, steps, delta, sampling="poisson", **options):
+def noise_for(
+    epsilon: float,
+    batch_size: int,
+    num_examples: int,
+    steps: int,
+    delta: float,
+    sampling: str = "poisson",
+    **options: Any,
+) -> float:
     """The least noise multiplier, to a part in 1,000, at which those steps have at most `epsilon` (> 0) at `delta`.
 
     Other arguments as in the function `epsilon`. Raises ValueError as it does, and where no noise up to 1e6 suffices.
@@ -64,7 +89,15 @@ def noise_for(epsilon, batch_size, num_examples, steps, delta, sampling="poisson
     return high
 
 
-def steps_for(epsilon, noise_multiplier, batch_size, num_examples, delta, sampling="poisson", **options):
+def steps_for(
+    epsilon: float,
+    noise_multiplier: float,
+    batch_size: int,
+    num_examples: int,
+    delta: float,
+    sampling: str = "poisson",
+    **options: Any,
+) -> int:
     """The most steps, up to 2**40, that have at most `epsilon` (>= 0) at `delta`; other arguments as in `epsilon`."""
     check("epsilon", epsilon, 0 <= epsilon < math.inf, "a number >= 0")
     run = Training(noise_multiplier, batch_size, num_examples, 1, sampling, **options)
@@ -88,7 +121,7 @@ def steps_for(epsilon, noise_multiplier, batch_size, num_examples, delta, sampli
     return low * unit
 
 
-def joint_noise(noise_multiplier, count_stddev):
+def joint_noise(noise_multiplier: float, count_stddev: float) -> float:
     """The noise multiplier of a sum and of the noisy count that an adaptive clip releases along with it.
 
     `(noise_multiplier⁻² + (2 count_stddev)⁻²)^(-1/2)`, for noise of `count_stddev` on the count of unclipped examples,

@@ -7,7 +7,7 @@ import math
 from tfshape.privacy.training import Training, check, count
 
 
-def poisoning_bound(epsilon, delta, num_poisons, clean_success):
+def poisoning_bound(epsilon: float, delta: float, num_poisons: int, clean_success: float) -> float:
     """The largest attack success that any attacker with `num_poisons` examples can reach against such a mechanism.
 
     With p the success on clean data, and group privacy for k examples (epsilon_k = k epsilon, delta_k = delta

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +13,7 @@ from tfshape import plugins
 REGISTRY = plugins.Registry("shaper", "tfshape.shapers", ("spelling", "weigh", "from_options"))
 
 
-def register(cls):
+def register(cls: Any) -> Any:
     """Adds a `Shaper` to the names that `parse`, the flags and `from_config` know; a decorator of its class.
 
     An installed package's entry point in the group "tfshape.shapers" does the same. Raises ValueError for a class that

@@ -92,9 +92,9 @@ class Chain(Shaper):
         return cls([Shaper.from_config(part) for part in options.get("parts", ())])
 
 
-def dp_sgd(clip=1.0, noise=1.0):
+def dp_sgd(clip: float = 1.0, noise: float = 1.0) -> Chain:
     """DP-SGD: every example clipped to `clip` (l2, > 0), Gaussian noise of `noise` (>= 0) x `clip` on the sum.
 
     Returns a Chain. Source: Abadi et al. 2016, Algorithm 1. Raises ValueError for values out of range.
     """
-    return Chain([Clip(clip), GaussianNoise(noise)])
+    return Chain((Clip(clip), GaussianNoise(noise)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,7 +15,14 @@ from .compiling import joint_loss
 from .examples import Examples
 
 
-def shape(model, shaping, batch_size=None, microbatch=None, seed=None, secure_noise=False):
+def shape(
+    model: Any,
+    shaping: Shaper | None,
+    batch_size: int | None = None,
+    microbatch: int | None = None,
+    seed: int | None = None,
+    secure_noise: bool = False,
+) -> Any:
     """A Keras model that shares `model`'s weights and trains them with shaped gradients.
 
     Compile it with any Keras optimizer and any loss that gives a value an example (by name, object or function; its

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 
-from .base import REGISTRY
+from .base import REGISTRY, Shaper
 from .chain import Chain, dp_sgd
 
 
-def parse(text):
+def parse(text: str) -> Shaper | None:
     """The shaper that `text` spells, or None for `none`.
 
     Shapers stand by their names, with literal arguments by position or name, joined by `|`: `clip(1.0)|noise(1.0)`,
@@ -23,7 +23,7 @@ def parse(text):
     if isinstance(tree, ast.Name) and tree.id == "none":
         return None
     shapers = [_shaper(node, text) for node in _parts(tree)]
-    return shapers[0] if len(shapers) == 1 else Chain(shapers)
+    return shapers[0] if len(shapers) == 1 else Chain(tuple(shapers))
 
 
 def _parts(node):

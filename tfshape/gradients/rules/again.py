@@ -17,7 +17,7 @@ FLOAT16_SCALE = 128.0
 # loops of fewer time steps are unrolled
 _UNROLL = 20
 
-_recipes = weakref.WeakKeyDictionary()  # layer -> {kind of call: Recipe}
+_recipes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # layer -> {kind of call: Recipe}
 
 
 def recipe(layer, variables, args, kwargs, outputs, gradients):
