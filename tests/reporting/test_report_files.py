@@ -55,6 +55,13 @@ def test_the_page_stands_alone_and_takes_nothing_for_markup(material):
 def test_what_is_not_there_is_left_out(material, tmp_path):
     flat = reporting.read(write_study(tmp_path / "flat", images=False))
     assert "Poison to look at" not in page(flat) and "<img" not in page(flat)
+    for _, arrays in flat.pictures:
+        arrays["poison"] = arrays["base"] = np.full((3, 4, 4, 1), 0.5, np.float32)
+        arrays["target"] = arrays["target"][:0]
+    text = page(flat)
+    assert (
+        "Nothing but labels is changed" in text and "amplified" not in text and text.count("<img ") == 2 * (2 + 2 + 1)
+    )
     one = material
     one.summary = one.summary[one.summary["num_poisons"] == 10]
     one.artifacts, one.failed = pd.DataFrame(), one.failed.head(0)

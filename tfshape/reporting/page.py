@@ -152,7 +152,9 @@ def _pictures(material):
             if made[i]:
                 base = int(arrays["base_label"][i])
                 shown.append((arrays["base"][i], f"base {i + 1}, a training example of class {base}"))
-                shown.append((large[i], f"perturbation of poison {i + 1}, amplified {factor} times around grey"))
+                if change.any():
+                    alt = f"perturbation of poison {i + 1}, amplified {factor} times around grey"
+                    shown.append((large[i], alt))
             shown.append((poison, f"poison {i + 1}, labelled {label}"))
             origin = f"class {int(arrays['base_label'][i])} → label {label}" if made[i] else f"new, label {label}"
             shots.append(_shot(shown, f"{i + 1}: {origin}"))
@@ -160,7 +162,11 @@ def _pictures(material):
             true, wanted = int(arrays["target_label"][i]), int(arrays["intended_label"][i])
             shots.append(_shot([(target, f"target of class {true}, wanted as {wanted}")], f"target: {true} → {wanted}"))
         parts.append(f'<h3>{_escape(words)}</h3><div class="shots">{"".join(shots)}</div>')
-        parts.append(f'<p class="soft">Base, perturbation amplified {factor} times around mid grey, poison.</p>')
+        order = f"Base, perturbation amplified {factor} times around mid grey, poison."
+        order = (
+            order if change.any() else "Nothing but labels is changed: base and poison." if made.any() else "Poison."
+        )
+        parts.append(f'<p class="soft">{order}</p>')
     return "pictures", "Poison to look at", "".join(parts)
 
 
