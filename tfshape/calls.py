@@ -48,3 +48,25 @@ def build(argument, text, choices):
         return choices[name](*args, **kwargs)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{argument}={text!r}: {error}") from None
+
+
+def split(argument, text):
+    """The parts of `text`, a list, between the commas that stand in no parentheses.
+
+    Args:
+        argument: name of the flag or argument that `text` came from, for messages.
+        text: such as `"none, clip(1)|noise(0.1), knn(k=5, rate=0.1)"`.
+
+    Raises:
+        ValueError: if a part is empty.
+    """
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    if not all(part.strip() for part in parts):
+        raise ValueError(f"{argument}={text!r}: allowed are values with commas between")
+    return [part.strip() for part in parts]

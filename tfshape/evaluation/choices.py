@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 
-from tfshape import defenses, privacy, shaping
+from tfshape import calls, defenses, privacy, shaping
 from tfshape.evaluation.experiment import require
 
 
@@ -29,7 +29,7 @@ def choices(experiment, num_examples):
     if e.shaping is not None:
         texts = [e.shaping]
     if e.defense is not None:
-        texts = split(e.defense)
+        texts = calls.split("defense", e.defense)
         for text in texts:
             require("defense", text, _word(text) in _known(), f"one of {', '.join(_known())}")
     found = {"none": Choice("none")}
@@ -39,19 +39,6 @@ def choices(experiment, num_examples):
     shaped = [choice for choice in found.values() if choice.shaper is not None]
     require("adaptive", e.adaptive, bool(shaped) or not e.adaptive, "False without a shaping to adapt to")
     return found
-
-
-def split(text):
-    """The parts of `text` between the commas that stand in no parentheses."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    require("defense", text, all(part.strip() for part in parts), "defenses with commas between")
-    return [part.strip() for part in parts]
 
 
 def _word(text):

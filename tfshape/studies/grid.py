@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+from tfshape import calls
 from tfshape.evaluation.experiment import Experiment, require
 
 _FIXED = ("trials", "classes", "data_dir")
@@ -22,8 +23,6 @@ def parse(texts):
     Raises:
         ValueError: an attribute that is not one of a grid, or a value that it cannot have.
     """
-    from tfshape.evaluation.choices import split
-
     fields = {field.name: field for field in dataclasses.fields(Experiment) if field.name not in _FIXED}
     axes = {}
     for text in texts:
@@ -32,11 +31,7 @@ def parse(texts):
         require("grid", text, equals and values.strip(), "name=value,value,…, such as noise=0,0.1,1")
         require("grid", text, name in fields, f"an axis of {', '.join(fields)}")
         require("grid", text, name not in axes, "one axis of each name")
-        try:
-            words = split(values)
-        except ValueError:
-            raise ValueError(f"grid={text!r}: allowed is values with commas between") from None
-        axes[name] = tuple(_value(fields[name], word) for word in words)
+        axes[name] = tuple(_value(fields[name], word) for word in calls.split(f"grid={name}", values))
         require("grid", text, len(set(axes[name])) == len(axes[name]), "different values")
     return axes
 
