@@ -1,12 +1,10 @@
 """Flags that describe an experiment, which several binaries share."""
 
-import importlib.metadata
-
 from absl import flags
 
 from tfshape import attacks, calls, datasets, models
 from tfshape.cli import common
-from tfshape.evaluation.experiment import ENGINES, KNOWLEDGE, SAMPLING, SCENARIOS, Experiment
+from tfshape.evaluation.experiment import ENGINES, KNOWLEDGE, SAMPLING, SCENARIOS, Experiment, require_engine
 
 FLAGS = flags.FLAGS
 
@@ -70,9 +68,7 @@ def from_flags(**changes):
         _require("attack", experiment.attack, calls.parse("attack", experiment.attack)[0], attacks.names())
     if not experiment.dataset.startswith(("tfds:", "npz:")):
         _require("dataset", experiment.dataset, experiment.dataset, (*datasets.names(), "tfds:NAME", "npz:PATH"))
-    if experiment.engine == "tensorflow_privacy" and not importlib.metadata.version("keras").startswith("2."):
-        needs = "tensorflow_privacy needs Keras 2 on TensorFlow 2.15, and fast computes the same update"
-        raise ValueError(f"engine='tensorflow_privacy': allowed is fast; {needs}")
+    require_engine(experiment.engine)
     return experiment
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import numbers
 
 ENGINES = ("fast", "tensorflow_privacy")
@@ -159,6 +160,13 @@ def require(name, value, allowed, words):
     """Raises ValueError naming the argument, its value and what is allowed, unless `allowed`."""
     if not allowed:
         raise ValueError(f"{name}={value!r}: allowed is {words}")
+
+
+def require_engine(engine):
+    """Raises ValueError for an engine that does not run on the Keras that is installed."""
+    runs = engine != "tensorflow_privacy" or importlib.metadata.version("keras").startswith("2.")
+    words = "fast, which computes the same update; tensorflow_privacy needs Keras 2 on TensorFlow 2.15"
+    require("engine", engine, runs, words)
 
 
 def _number(value):

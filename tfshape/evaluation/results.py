@@ -103,7 +103,8 @@ class Results:
         for prefix, group in (("", poison), ("adaptive_", by_data["adaptive"]), ("control_", control)):
             accuracies = [row["accuracy"] for row in group]
             out[f"{prefix}accuracy"] = float(np.mean(accuracies)) if group else math.nan
-            out[f"{prefix}accuracy_low"], out[f"{prefix}accuracy_high"] = statistics.mean_interval(accuracies)
+            interval = np.clip(statistics.mean_interval(accuracies), 0, 1)
+            out[f"{prefix}accuracy_low"], out[f"{prefix}accuracy_high"] = interval
             wins = [row["success"] for row in group if "success" in row]
             binary = all(isinstance(win, bool) for win in wins)
             out[f"{prefix}successes"] = sum(wins) if wins and binary else math.nan

@@ -7,7 +7,7 @@ import pathlib
 
 from tfshape import attacks, calls, datasets, models, poison
 from tfshape.evaluation import accounting, choices, victims
-from tfshape.evaluation.experiment import require
+from tfshape.evaluation.experiment import require, require_engine
 from tfshape.evaluation.provenance import provenance
 from tfshape.evaluation.results import Results
 
@@ -80,6 +80,7 @@ def plan(experiment, dataset=None):
     dataset: the experiment's `ts.datasets.Dataset` if it is at hand; None: load it.
     """
     e = experiment
+    require_engine(e.engine)
     recipe = victims.recipe(e)
     require("model", e.model, e.model in models.names(), ", ".join(models.names()))
     saved = None if e.poisons is None else _saved(e.poisons)
@@ -106,7 +107,7 @@ def plan(experiment, dataset=None):
 
 def make_attack(text):
     """The attack that `"name"` or `"name(option=value)"` spells. Raises ValueError for an unknown name or option."""
-    return calls.build("attack", text, {name: attacks.get(name) for name in attacks.names()})
+    return calls.build("attack", text, attacks.REGISTRY)
 
 
 def victims_of(experiment, defenses, counts):
