@@ -68,5 +68,5 @@ def split(argument, text):
         else:
             parts[-1] += letter
     if not all(part.strip() for part in parts):
-        raise ValueError(f"{argument}={text!r}: allowed are values with commas between")
+        raise ValueError(f"{argument}={text!r}: allowed is values with commas between")
     return [part.strip() for part in parts]

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,8 @@ FLAGS = flags.FLAGS
 LINE_SECONDS = 15
 BANNER = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
 PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
+
+_interrupts = []
 
 flags.DEFINE_bool("help", False, "show this binary's flags", short_name="h")
 flags.DEFINE_bool("helpfull", False, "show the flags of every module")
@@ -35,6 +38,7 @@ def run(main):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides its banner; failures still raise
     sys.meta_path.insert(0, _QuietTensorFlow())
     program = main.__module__.rsplit(".", 1)[-1]
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         rest = FLAGS(sys.argv)[1:]
         if FLAGS.help or FLAGS.helpfull:
@@ -93,13 +97,14 @@ def progress():
     from tqdm import tqdm
 
     if FLAGS.quiet:
-        yield lambda done, total, words: None
+        yield lambda done, total, words: _stop_if_interrupted()
         return
     terminal, start, last = sys.stderr.isatty(), time.monotonic(), -math.inf
     bar = tqdm(disable=not terminal, bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}")
 
     def show(done, total, words):
         nonlocal last
+        _stop_if_interrupted()
         bar.total, bar.n = total, done
         bar.set_postfix_str(words)
         now = time.monotonic()
@@ -109,6 +114,16 @@ def progress():
 
     with bar:
         yield show
+
+
+def _interrupt(number, frame):
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def _stop_if_interrupted():
+    if _interrupts:  # while TensorFlow called back into Python, where what is raised gets lost
+        raise KeyboardInterrupt
 
 
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):
