@@ -20,7 +20,7 @@ LINE_SECONDS = 15
 BANNER = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
 PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
 
-_interrupts = []
+_interrupts: list[int] = []
 
 flags.DEFINE_bool("help", False, "show this binary's flags", short_name="h")
 flags.DEFINE_bool("helpfull", False, "show the flags of every module")
