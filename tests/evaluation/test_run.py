@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import three_classes
 
 import tfshape as ts
 
@@ -14,17 +15,7 @@ TIMES = ["seconds"]
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """The path of a three-class dataset of 12 features, easy but for some noise."""
-    generator = np.random.default_rng(0)
-    centres = generator.uniform(0.2, 0.8, size=(3, 12))
-    arrays = {}
-    for part, size in (("train", 240), ("test", 90)):
-        y = np.arange(size) % 3
-        arrays[f"x_{part}"] = np.clip(centres[y] + 0.1 * generator.normal(size=(size, 12)), 0, 1).astype(np.float32)
-        arrays[f"y_{part}"] = y.astype(np.int32)
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez(path, **arrays)
-    return f"npz:{path}"
+    return three_classes.write(tmp_path_factory.mktemp("data"), 240, 90)
 
 
 def flips(small, **options):

@@ -8,6 +8,7 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
+import three_classes
 
 import tfshape as ts
 from tfshape import studies
@@ -20,17 +21,7 @@ DEFENSES = "none,clip(1.0),clip(0.5),clip(0.1),clip(1.0)|noise(0.1),clip(1.0)|no
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """The path of a three-class dataset of 12 features."""
-    generator = np.random.default_rng(0)
-    centres = generator.uniform(0.2, 0.8, size=(3, 12))
-    arrays = {}
-    for part, size in (("train", 120), ("test", 60)):
-        y = np.arange(size) % 3
-        arrays[f"x_{part}"] = np.clip(centres[y] + 0.1 * generator.normal(size=(size, 12)), 0, 1).astype(np.float32)
-        arrays[f"y_{part}"] = y.astype(np.int32)
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez(path, **arrays)
-    return f"npz:{path}"
+    return three_classes.write(tmp_path_factory.mktemp("data"), 120, 60)
 
 
 def experiment(small, **options):

@@ -19,7 +19,6 @@ the smoke alarm, which knows N examples to be clean and of none that it is poiso
 many clean ones.
 """
 
-import copy
 import dataclasses
 import datetime
 import json
@@ -137,25 +136,8 @@ def _number(flag, text):
 
 def _attacked(setting, attack):
     """The setting with another attack; the clean model that victims go on from is not trained again."""
-    setting.initial_model  # noqa: B018 - trained now, it is there for the copies
-    found = copy.copy(setting)
-    object.__setattr__(found, "attack", attack)
-    return found
-
-
-def _train(setting, choice, victim, x, y, callbacks):
-    """Trains a victim as bin/evaluate does."""
-    import tensorflow as tf
-
-    from tfshape import models, shaping
-    from tfshape.evaluation import accounting, victims
-
-    recipe, seed = victims.recipe(setting.experiment), setting.seed("victim")
-    scheme = accounting.sampling(setting.experiment, choice.shaper)
-    batch_size = None if scheme == "shuffle" else recipe.batch_size
-    shaped = shaping.shape(victim, choice.shaper, batch_size=batch_size, seed=seed)
-    data = tf.data.Dataset.from_tensor_slices((x, y))
-    models.fit(shaped, data, recipe, seed, callbacks=callbacks, sampling=scheme)
+    weights = None if setting.initial_model is None else setting.initial_model.get_weights()
+    return dataclasses.replace(setting, attack=attack, initial_weights=weights)
 
 
 def _watch_all(plan, studies, defenses, folder):
@@ -187,6 +169,7 @@ def _watch(setting, count, choice, folder, title):
     import pandas as pd
 
     from tfshape.analysis import GradientArtifacts, figures
+    from tfshape.evaluation import victims
 
     poisons, _ = setting.craft(count)
     x, y, marks = setting.examples("poison", poisons)
@@ -208,7 +191,8 @@ def _watch(setting, count, choice, folder, title):
         if FLAGS.tracin:
             victim.save_weights(saved / f"epoch-{epoch + 1:03}.weights.h5")
 
-    _train(setting, choice, victim, x, y, [watch, innocent, keras.callbacks.LambdaCallback(on_epoch_end=note)])
+    callbacks = [watch, innocent, keras.callbacks.LambdaCallback(on_epoch_end=note)]
+    victims.train(setting, choice.shaper, victim, x, y, callbacks)
     table = pd.DataFrame({"epoch": np.arange(1, len(watch.history["cosine"]) + 1)})
     for prefix in ("", "shaped_") if choice.shaper is not None else ("",):
         for name in ("magnitude_ratio", "norm_ratio", "cosine", "share", "clean_cosine", "poison_cosine"):
@@ -273,7 +257,7 @@ def _try_alarm(plan, defenses, folder):
     import pandas as pd
 
     from tfshape.analysis import GradientArtifacts
-    from tfshape.evaluation import statistics
+    from tfshape.evaluation import statistics, victims
 
     rows, work = [], len(plan.settings) * len(defenses) * 2
     with common.progress() as progress:
@@ -289,7 +273,7 @@ def _try_alarm(plan, defenses, folder):
                     trusted[rng.choice(np.flatnonzero(~marks), FLAGS.trusted, replace=False)] = True
                     options = {"trusted": trusted, "false_alarm_rate": FLAGS.false_alarm_rate}
                     watch = GradientArtifacts((x, y), examples=FLAGS.examples, seed=setting.seed("watch"), **options)
-                    _train(setting, choice, setting.new_victim(), x, y, [watch])
+                    victims.train(setting, choice.shaper, setting.new_victim(), x, y, [watch])
                     found = watch.alarm
                     rows.append(
                         {

@@ -4,7 +4,7 @@ from absl import flags
 
 from tfshape import attacks, calls, datasets, models
 from tfshape.cli import common
-from tfshape.evaluation.experiment import ENGINES, KNOWLEDGE, SAMPLING, SCENARIOS, Experiment, require_engine
+from tfshape.evaluation.experiment import ENGINES, KNOWLEDGE, SAMPLING, SCENARIOS, Experiment, require, require_engine
 
 FLAGS = flags.FLAGS
 
@@ -63,15 +63,12 @@ def from_flags(**changes):
     counts = common.whole_numbers("num_poisons", "allowed are whole numbers >= 1, such as 1,5,25")
     values["num_poisons"] = counts[0] if counts is not None and len(counts) == 1 else counts
     experiment = Experiment(**{**values, "classes": common.classes(), **changes})
-    _require("model", experiment.model, experiment.model, models.names())
+    require("model", experiment.model, experiment.model in models.names(), ", ".join(models.names()))
     if experiment.poisons is None:
-        _require("attack", experiment.attack, calls.parse("attack", experiment.attack)[0], attacks.names())
+        name = calls.parse("attack", experiment.attack)[0]
+        require("attack", experiment.attack, name in attacks.names(), ", ".join(attacks.names()))
     if not experiment.dataset.startswith(("tfds:", "npz:")):
-        _require("dataset", experiment.dataset, experiment.dataset, (*datasets.names(), "tfds:NAME", "npz:PATH"))
+        words = ", ".join([*datasets.names(), "tfds:NAME", "npz:PATH"])
+        require("dataset", experiment.dataset, experiment.dataset in datasets.names(), words)
     require_engine(experiment.engine)
     return experiment
-
-
-def _require(flag, value, name, allowed):
-    if name not in allowed:
-        raise ValueError(f"{flag}={value!r}: allowed is {', '.join(allowed)}")

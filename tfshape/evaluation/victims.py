@@ -167,11 +167,11 @@ def train_and_measure(setting, choice, data, poisons, known=None):
     e, dataset, shaper = setting.experiment, setting.dataset, choice.shaper
     x, y, is_poison = setting.examples(data, poisons)
     known = {} if known is None else known
-    place = (choice.name, data == "control")
-    if place not in known or known[place][0] != _digest(x, y):
+    place, digest = (choice.name, data == "control"), _digest(x, y)
+    if place not in known or known[place][0] != digest:
         start = time.perf_counter()
         trained = _train(setting, choice, x, y)
-        remember(known, choice, data, x, y, trained, time.perf_counter() - start)
+        known[place] = digest, trained, time.perf_counter() - start
     (predict, kept, certificate), seconds = known[place][1:]
     predicted = predict(dataset.test.x).argmax(axis=1)
     right = predicted == dataset.test.y
@@ -220,7 +220,9 @@ def remember(known, choice, data, x, y, trained, seconds):
 
 
 def _digest(x, y):
-    return hashlib.sha256(x.tobytes() + y.tobytes()).digest()
+    found = hashlib.sha256(x.tobytes())
+    found.update(y.tobytes())
+    return found.digest()
 
 
 def _changes(poisons, dataset):
@@ -233,19 +235,29 @@ def _changes(poisons, dataset):
 
 def _train(setting, choice, x, y):
     """-> (predict, kept, certificate), as `ts.defenses.Trained` has them."""
-    import tensorflow as tf
-
-    e, seed = setting.experiment, setting.seed("victim")
     if choice.sanitiser is not None:
+        e, seed = setting.experiment, setting.seed("victim")
         trained = choice.sanitiser.train(setting.new_victim, x, y, setting.dataset.num_classes, recipe(e), seed)
         return trained.predict, trained.kept, trained.certificate
     model = setting.new_victim()
-    data = tf.data.Dataset.from_tensor_slices((x, y))
-    scheme = accounting.sampling(e, choice.shaper)
-    # nothing is private whose batches can be drawn again
-    order = secrets.randbits(32) if e.secure_noise and choice.shaper is not None else seed
-    models.fit(_shaped(model, e, choice.shaper, seed, scheme), data, recipe(e), order, sampling=scheme)
+    train(setting, choice.shaper, model, x, y)
     return functools.partial(models.predict, model), None, None
+
+
+def train(setting, shaper, model, x, y, callbacks=()):
+    """Trains a victim in place, on x [N, ...] and y [N], shaped by `shaper`; None: undefended.
+
+    model: as `setting.new_victim()` gives it. callbacks: `keras.callbacks.Callback`s.
+    """
+    import tensorflow as tf
+
+    e, seed = setting.experiment, setting.seed("victim")
+    data = tf.data.Dataset.from_tensor_slices((x, y))
+    scheme = accounting.sampling(e, shaper)
+    # nothing is private whose batches can be drawn again
+    order = secrets.randbits(32) if e.secure_noise and shaper is not None else seed
+    shaped = _shaped(model, e, shaper, seed, scheme)
+    models.fit(shaped, data, recipe(e), order, callbacks=callbacks, sampling=scheme)
 
 
 def _shaped(model, experiment, shaper, seed, scheme):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def fit(
     seed: int,
     callbacks: Sequence[Any] = (),
     loss: Any = None,
-    sampling: str = "shuffle",
+    sampling: str | Callable[..., Any] = "shuffle",
 ) -> Any:
     """Compiles a model and trains it, on batches that depend on the seed alone.
 

@@ -9,9 +9,8 @@ from tfshape.poison import selection
 from tfshape.poison.elements import Layout, map_rows
 from tfshape.poison.place import Place, cardinality, keep_order
 
-ORIGINS: weakref.WeakKeyDictionary = (
-    weakref.WeakKeyDictionary()
-)  # poisoned dataset -> the dataset it was made from, for `preview`
+# poisoned dataset -> the dataset it was made from, for `preview`
+ORIGINS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class Transform:
