@@ -1,12 +1,15 @@
 """One figure for one experiment."""
 
+from __future__ import annotations
+
+import os
 import pathlib
 
 import numpy as np
 import pandas as pd
 
 
-def draw(directory):
+def draw(directory: str | os.PathLike) -> pathlib.Path:
     """Draws `figure.png` from the `results.csv` of a directory.
 
     Left: the attack success rate of targeted attacks, or the test accuracy of others, with and without the attack.

@@ -6,10 +6,11 @@ import os
 import pathlib
 
 from tfshape.reporting import tables
+from tfshape.reporting.material import Material
 from tfshape.reporting.page import caption, page
 
 
-def write(material, folder):
+def write(material: Material, folder: str | os.PathLike) -> list[pathlib.Path]:
     """Writes report.html, report.md and report.csv.
 
     Args:

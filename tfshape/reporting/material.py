@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -38,12 +39,12 @@ class Material:
     made: dict
 
     @property
-    def targeted(self):
+    def targeted(self) -> bool:
         """Whether attacks have a success rate."""
         return bool(self.summary["asr"].notna().any())
 
 
-def read(folder):
+def read(folder: str | os.PathLike) -> Material:
     """The `Material` of a folder that bin/sweep or bin/evaluate wrote.
 
     Raises:

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 
-def digest(value):
+def digest(value: object) -> str:
     """64 hex digits of a JSON value: SHA-256 of its canonical spelling (sorted keys, no spaces)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

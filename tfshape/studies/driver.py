@@ -7,17 +7,26 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
+from typing import Any
 
 from tfshape.evaluation.experiment import require
 from tfshape.studies import cache, files
 from tfshape.studies.store import Store
+from tfshape.studies.study import Study
 
 LOCK = "driver.lock"
 ATTEMPTS = 3  # how often a trial is tried whose worker dies
 _WAIT_SECONDS = 0.5
 
 
-def run(study, runner, retry_failed=False, stack=1, progress=None):
+def run(
+    study: Study,
+    runner: Any,
+    retry_failed: bool = False,
+    stack: int = 1,
+    progress: Callable[[int, int, str], object] | None = None,
+) -> dict[str, int]:
     """Runs the trials of a study that are not done, and writes its files.
 
     However this process or its workers end, what was finished stays: the same call goes on from there. Trials that
@@ -111,7 +120,7 @@ def _drive(store, runner, tasks, progress):
             outcomes = runner.wait(_WAIT_SECONDS)
 
 
-def words(running, failed, left, done, seconds, before=0):
+def words(running: int, failed: int, left: int, done: int, seconds: float, before: int = 0) -> str:
     """The state of a run in words; `done` trials took it `seconds`, and `left` are to come."""
     parts = [f"{running} running, {failed} failed"]
     if left and done:

@@ -21,7 +21,7 @@ from tfshape.studies.store import Store
 from tfshape.studies.study import OF_DEFENSES, SCHEMA, TRIAL, shared
 
 
-def export(folder):
+def export(folder: str | os.PathLike) -> None:
     """Writes the files of the study in a folder as far as it is done; it may be running.
 
     Raises:
@@ -31,7 +31,7 @@ def export(folder):
         write(pathlib.Path(folder), store)
 
 
-def write(folder, store):
+def write(folder: pathlib.Path, store: Store) -> None:
     """Writes the files of a study that have changed since they were last written.
 
     Args:

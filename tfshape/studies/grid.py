@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
+from typing import Any
 
 from tfshape import calls
 from tfshape.evaluation.experiment import Experiment, require
@@ -13,7 +15,7 @@ _SPELLED = ("shaping", "defense")  # of which "none" is one
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def parse(texts):
+def parse(texts: Iterable[str]) -> dict[str, tuple]:
     """The axes of a grid: dict of an `Experiment` attribute to its values, a tuple.
 
     Args:
@@ -51,7 +53,7 @@ def _value(field, text):
         raise ValueError(f"grid={field.name}={text}: allowed is {words}") from None
 
 
-def points(base, axes):
+def points(base: Experiment, axes: dict[str, tuple]) -> list[tuple[dict[str, Any], Experiment]]:
     """The experiments of a grid: `base` with every combination of values, the last axis fastest.
 
     Returns:

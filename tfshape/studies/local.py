@@ -9,6 +9,7 @@ import pathlib
 import selectors
 import subprocess
 import sys
+from typing import Any
 
 import tfshape
 from tfshape.evaluation.experiment import require
@@ -36,7 +37,9 @@ class Local:
         ValueError: a number outside these.
     """
 
-    def __init__(self, workers=None, memory=None, log=None):
+    def __init__(
+        self, workers: int | None = None, memory: float | None = None, log: str | os.PathLike | None = None
+    ) -> None:
         good = workers is None or (isinstance(workers, int) and workers >= 1)
         require("workers", workers, good, "an integer >= 1")
         require("memory", memory, memory is None or 0 < memory < math.inf, "a number of gigabytes > 0")
@@ -45,7 +48,9 @@ class Local:
         self.workers = workers or max(1, min(cores, int(self.memory / _LEAST)))
         self._share = int(self.memory * _GIGABYTE / self.workers)
         self._threads, self._log = str(max(1, cores // self.workers)), log
-        self._idle, self._busy, self._output = [], {}, subprocess.DEVNULL
+        self._idle: list[_Worker] = []
+        self._busy: dict[_Worker, dict] = {}
+        self._output: Any = subprocess.DEVNULL
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self):
@@ -64,30 +69,31 @@ class Local:
     def __str__(self):
         return f"{self.workers} local workers of {self._threads} threads and {self._share / _GIGABYTE:.1f} GB"
 
-    def pids(self):
+    def pids(self) -> list[int]:
         """The process numbers of the workers."""
         return [worker.pid for worker in [*self._idle, *self._busy]]
 
-    def free(self):
+    def free(self) -> int:
         """How many tasks can be submitted now."""
         return self.workers - len(self._busy)
 
-    def submit(self, task):
+    def submit(self, task: dict[str, Any]) -> None:
         """Starts a task, a dict as `worker.execute` takes it."""
         worker = self._idle.pop() if self._idle else self._start()
         self._busy[worker] = task
+        assert worker.stdin is not None
         try:
             worker.stdin.write(json.dumps(task).encode() + b"\n")
             worker.stdin.flush()
         except BrokenPipeError:
             pass  # `wait` finds the end of its output
 
-    def wait(self, seconds):
+    def wait(self, seconds: float) -> list[tuple[dict, list | None, str | None]]:
         """What came of tasks within `seconds`, as soon as there is any: a list of (task, replies, death).
 
         `replies` are those of `worker.execute`, or None if the worker died, of what `death` says.
         """
-        found = []
+        found: list[tuple[dict, list | None, str | None]] = []
         for key, _ in self._selector.select(seconds):
             worker = key.data
             chunk = os.read(worker.stdout.fileno(), 1 << 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from tfshape.evaluation.experiment import require
 from tfshape.studies import worker
@@ -22,14 +23,15 @@ class OnRay:
         ValueError: a number outside these, or Ray is not installed.
     """
 
-    def __init__(self, address=None, workers=None):
+    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         good = workers is None or (address is None and isinstance(workers, int) and workers >= 1)
         require("workers", workers, good, "an integer >= 1, and None for a running cluster")
         try:
             import ray
         except ImportError:
             raise ValueError("runner='ray': Ray is not installed; allowed after pip install 'tfshape[ray]'") from None
-        self._ray, self._address, self._workers, self._running = ray, address, workers, {}
+        self._ray, self._address, self._workers = ray, address, workers
+        self._running: dict = {}
 
     def __enter__(self):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -55,20 +57,20 @@ class OnRay:
     def _cores(self):
         return int(self._ray.cluster_resources().get("CPU", 1))
 
-    def free(self):
+    def free(self) -> int:
         """How many tasks can be submitted now: a core always finds its next one waiting."""
         return 2 * self._cores() - len(self._running)
 
-    def submit(self, task):
+    def submit(self, task: dict[str, Any]) -> None:
         """Starts a task, a dict as `worker.execute` takes it."""
         self._running[self._execute.remote(json.dumps(task))] = task
 
-    def wait(self, seconds):
+    def wait(self, seconds: float) -> list[tuple[dict, list | None, str | None]]:
         """What came of tasks; see `Local.wait`."""
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         if ready:  # and all others that have finished meanwhile
             ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
-        found = []
+        found: list[tuple[dict, list | None, str | None]] = []
         for reference in ready:
             task = self._running.pop(reference)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import time
 
@@ -13,7 +14,7 @@ from tfshape.studies.store import Store
 SHOWN = 5  # errors
 
 
-def status(folder):
+def status(folder: str | os.PathLike) -> str:
     """The state of a study in words, a line each; reads only.
 
     Args:

@@ -8,10 +8,12 @@ import os
 import pathlib
 import sqlite3
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tfshape
 from tfshape.evaluation.experiment import require
-from tfshape.studies.study import SCHEMA
+from tfshape.studies.study import SCHEMA, Study
 
 FILE = "study.sqlite"
 _TABLES = """
@@ -41,7 +43,7 @@ class Store:
     returns.
     """
 
-    def __init__(self, folder, create=False):
+    def __init__(self, folder: str | os.PathLike, create: bool = False) -> None:
         """Opens the store in `folder`.
 
         Raises:
@@ -63,7 +65,7 @@ class Store:
             ) from None
         require("study", str(folder), found == str(SCHEMA), f"a study of schema {SCHEMA}")
 
-    def close(self):
+    def close(self) -> None:
         """Closes the file."""
         self._connection.close()
 
@@ -83,17 +85,17 @@ class Store:
             raise
         self._connection.execute("COMMIT")
 
-    def about(self, name):
+    def about(self, name: str) -> str | None:
         """What `note` kept under a name, or None."""
         row = self._connection.execute("SELECT value FROM study WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
-    def note(self, **values):
+    def note(self, **values: str) -> None:
         """Keeps words about the study by name."""
         with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO study VALUES (?, ?)", values.items())
 
-    def plan(self, study):
+    def plan(self, study: Study) -> list[str]:
         """Adds the trials of a `Study` that are not there yet; those that an earlier driver left running wait again.
 
         Returns:
@@ -127,13 +129,19 @@ class Store:
             connection.execute("UPDATE trials SET status = 'waiting' WHERE status = 'running'")
         return keys
 
-    def retry_failed(self):
+    def retry_failed(self) -> int:
         """Lets failed trials wait again. Returns how many."""
         with self._transaction() as connection:
             changes = "status = 'waiting', error = NULL, attempts = 0"
             return connection.execute(f"UPDATE trials SET {changes} WHERE status = 'failed'").rowcount
 
-    def save(self, started=(), finished=(), failed=(), waiting=()):
+    def save(
+        self,
+        started: Iterable[str] = (),
+        finished: Iterable[tuple] = (),
+        failed: Iterable[tuple] = (),
+        waiting: Iterable[str] = (),
+    ) -> None:
         """Puts what happened on the disk, all or nothing.
 
         Args:
@@ -163,36 +171,36 @@ class Store:
                 if change[1]:
                     connection.executemany(*change)
 
-    def points(self):
+    def points(self) -> list[sqlite3.Row]:
         """All points: rows of point, config and grid (JSON)."""
         return self._connection.execute("SELECT * FROM points ORDER BY point").fetchall()
 
-    def trials(self, status=None):
+    def trials(self, status: str | None = None) -> list[sqlite3.Row]:
         """All trials, or those of a status: rows of what the table holds, in the order of point and trial."""
         where, values = ("", ()) if status is None else ("WHERE status = ?", (status,))
         return self._connection.execute(f"SELECT * FROM trials {where} ORDER BY point, trial", values).fetchall()
 
-    def results(self):
+    def results(self) -> Iterator[tuple[int, int, Any]]:
         """The results of trials that are done: yields (point, trial, result) in the order of point and trial."""
         query = "SELECT point, trial, result FROM trials JOIN results USING (key) ORDER BY point, trial"
         for row in self._connection.execute(query):
             yield row["point"], row["trial"], json.loads(row["result"])
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """Dict of status to how many trials have it."""
         rows = self._connection.execute("SELECT status, COUNT(*) FROM trials GROUP BY status")
         return {"waiting": 0, "running": 0, "done": 0, "failed": 0, **{row[0]: row[1] for row in rows}}
 
-    def finished_since(self, moment):
+    def finished_since(self, moment: float) -> int:
         """How many trials were done or given up since a `time.time()`."""
         query = "SELECT COUNT(*) FROM trials WHERE status IN ('done', 'failed') AND finished >= ?"
         return self._connection.execute(query, (moment,)).fetchone()[0]
 
-    def last_finished(self):
+    def last_finished(self) -> float | None:
         """The `time.time()` at which the last trial ended, or None."""
         return self._connection.execute("SELECT MAX(finished) FROM trials").fetchone()[0]
 
-    def check(self):
+    def check(self) -> str:
         """What SQLite says of the file's integrity: "ok"."""
         return self._connection.execute("PRAGMA integrity_check").fetchone()[0]
 
@@ -208,12 +216,12 @@ def _create(path):
     os.replace(temporary, path)
 
 
-def exists(folder):
+def exists(folder: str | os.PathLike) -> bool:
     """Whether there is a study in a folder."""
     return (pathlib.Path(folder) / FILE).is_file()
 
 
-def known(study):
+def known(study: Study) -> bool:
     """Whether the folder of a `Study` holds all of its points already."""
     if not exists(study.folder):
         return False

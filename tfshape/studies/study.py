@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import tfshape
 from tfshape import datasets
-from tfshape.evaluation.experiment import require
+from tfshape.evaluation.experiment import Experiment, require
 from tfshape.studies.cache import digest
 
 SCHEMA = 1
@@ -63,14 +66,14 @@ class Study:
         different = len({digest(point.config) for point in self.points}) == len(self.points)
         require("points", len(self.points), different and self.points, "one or more, of different configurations")
 
-    def key(self, point, trial):
+    def key(self, point: Point, trial: int) -> str:
         """The key of a trial: a digest of its configuration, its number, its data and this package's version."""
         inputs = point.inputs[trial] if point.inputs else None
         version = tfshape.__version__
         return digest([SCHEMA, version, self.function, point.config, trial, inputs])
 
 
-def experiments(folder, points):
+def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experiment]]) -> Study:
     """The study of a grid of experiments.
 
     Args:
@@ -94,10 +97,10 @@ def experiments(folder, points):
             inputs = tuple(digest([data, hashlib.sha256(file.read_bytes()).hexdigest()]) for file in files)
             trials = len(files)
         found.append(Point(config, trials, values, inputs, shared(config)))
-    return Study(folder, tuple(found))
+    return Study(pathlib.Path(folder), tuple(found))
 
 
-def check(points):
+def check(points: Iterable[tuple[dict, Experiment]]) -> None:
     """Raises ValueError for what an experiment of a grid does not allow; trains nothing.
 
     points: as for `experiments`.
@@ -112,12 +115,12 @@ def check(points):
         evaluation.plan(e, loaded[name])
 
 
-def shared(config):
+def shared(config: dict[str, Any]) -> dict[str, Any]:
     """The part of an experiment's configuration that its poison and its undefended victims depend on."""
     return {name: value for name, value in config.items() if name not in OF_DEFENSES}
 
 
-def fingerprint(dataset):
+def fingerprint(dataset: datasets.Dataset) -> str:
     """A digest of the arrays of a `ts.datasets.Dataset`."""
     found = hashlib.sha256()
     for split in (dataset.train, dataset.test):

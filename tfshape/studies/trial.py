@@ -20,7 +20,7 @@ from tfshape.studies.cache import Cache, read_arrays
 _COUNTS = ("num_poisons", "budget")  # of which a victim met one
 
 
-def run(config, trial, folder):
+def run(config: dict, trial: int, folder: str) -> dict:
     """Runs one trial of an experiment.
 
     Args:
@@ -37,13 +37,13 @@ def run(config, trial, folder):
     return stacked(config, [trial], folder)[0]
 
 
-def stacked(config, trials, folder):
+def stacked(config: dict, trials: list[int], folder: str) -> list[dict]:
     """Runs several trials of an experiment, whose victims train side by side as far as they can: see `stacking.can`.
 
     Arguments as in `run`, but for `trials`, a list. Returns a list with what `run` returns for each.
     """
     works = [Work(config, trial, folder) for trial in trials]
-    rows = [[] for _ in works]
+    rows: list[list[dict]] = [[] for _ in works]
     for victim in works[0].victims:
         _train_together([work for work in works if not work.knows(*victim)], *victim)
         for work, found in zip(works, rows):
@@ -54,7 +54,7 @@ def stacked(config, trials, folder):
     ]
 
 
-run.stacked = stacked
+run.stacked = stacked  # type: ignore[attr-defined]
 
 
 def _train_together(works, count, name, data):
