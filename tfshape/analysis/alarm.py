@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -37,7 +38,14 @@ class Alarm:
         )
 
 
-def smoke_alarm(scores, trusted, groups=None, false_alarm_rate=0.01, permutations=999, seed=0):
+def smoke_alarm(
+    scores: Mapping[str, np.ndarray],
+    trusted: np.ndarray,
+    groups: np.ndarray | None = None,
+    false_alarm_rate: float = 0.01,
+    permutations: int = 999,
+    seed: int = 0,
+) -> Alarm:
     """Tests whether the untrusted examples crowd the upper end of any score more than chance would have it.
 
     For each score, among all examples and in each group, and for each of several j, the number of untrusted examples

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from tfshape import gradients, shaping
 from tfshape.analysis import measures
-from tfshape.analysis.alarm import Trace, check, smoke_alarm
+from tfshape.analysis.alarm import Alarm, Trace, check, smoke_alarm
 from tfshape.analysis.tracing import compiled_loss
 
 EVERY = ("epoch", "batch")
@@ -42,17 +43,17 @@ class GradientArtifacts(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data,
-        every="epoch",
-        examples=256,
-        batch_size=256,
-        trusted=None,
-        false_alarm_rate=0.01,
-        loss=None,
-        csv_path=None,
-        log_dir=None,
-        seed=0,
-    ):
+        data: Any,
+        every: int | str = "epoch",
+        examples: int | None = 256,
+        batch_size: int = 256,
+        trusted: Any = None,
+        false_alarm_rate: float = 0.01,
+        loss: Any = None,
+        csv_path: str | os.PathLike | None = None,
+        log_dir: str | os.PathLike | None = None,
+        seed: int = 0,
+    ) -> None:
         """
         Args:
             data: what to look at, arrays (x [N, …], y [N, …]) or (x, y, is_poison bool [N]), or an unbatched, finite
@@ -100,9 +101,11 @@ class GradientArtifacts(keras.callbacks.Callback):
         self._batches = [part for kind in kinds for part in np.array_split(kind, -(-len(kind) // batch_size))]
         self._rows = np.concatenate(self._batches)
         self._labels = labels[self._rows]
-        self.history, self.norms, self.alarm = {}, {}, None
+        self.history: dict = {}
+        self.norms: dict = {}
+        self.alarm: Alarm | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.history, self.alarm, self._trace = {}, None, Trace(self._labels)
         shaped = isinstance(self.model, shaping.ShapedModel)
         loss = compiled_loss(self.model) if self._loss is None else self._loss
@@ -131,14 +134,14 @@ class GradientArtifacts(keras.callbacks.Callback):
         self._record("")
         self._summarise()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch, self._sums, self._looks = epoch + 1, None, 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self._every == "batch":
             self._record(batch)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self._every == "epoch":
             self._record("")
         for row in self._summarise():
@@ -150,7 +153,7 @@ class GradientArtifacts(keras.callbacks.Callback):
                 if logs is not None:
                     logs[prefix + name] = row[name]
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         if self._trusted is not None:
             options = {"permutations": _permutations(self._rate), "seed": self._seed}
             found = smoke_alarm(self._trace.scores(), self._trusted[self._rows], self._labels, self._rate, **options)

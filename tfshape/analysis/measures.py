@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tfshape.gradients import PerExample
+
 QUANTILES = (5, 25, 50, 75, 95)
 COMPARED = ("magnitude_ratio", "norm_ratio", "cosine", "share")
 WHOLE = "all"  # the name of the whole gradient among the layers
 VIEWS = ("raw", "shaped")
 
 
-def artifacts(found, is_poison=None, weights=None):
+def artifacts(
+    found: PerExample, is_poison: np.ndarray | None = None, weights: np.ndarray | None = None
+) -> dict[str, float]:
     """The artifacts in one batch of per-example gradients g_i, which are never materialised.
 
     Args:

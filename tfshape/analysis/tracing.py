@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +13,17 @@ import tensorflow as tf
 from tfshape import gradients
 
 
-def influence(model, checkpoints, x, y, target_x, target_y, loss=None, learning_rates=None, batch_size=256):
+def influence(
+    model: keras.Model,
+    checkpoints: Iterable,
+    x: np.ndarray,
+    y: np.ndarray,
+    target_x: np.ndarray,
+    target_y: np.ndarray,
+    loss: Any = None,
+    learning_rates: Sequence[float] | None = None,
+    batch_size: int = 256,
+) -> np.ndarray:
     """How much each training example pushed the prediction of the target towards `target_y`.
 
     The sum over checkpoints k of rate_k · <gradient of example i, mean gradient of the targets>, both at the weights of
@@ -72,7 +84,7 @@ def influence(model, checkpoints, x, y, target_x, target_y, loss=None, learning_
     return total
 
 
-def precision_at(k, scores, is_poison):
+def precision_at(k: int, scores: np.ndarray, is_poison: np.ndarray) -> float:
     """The share of poison, 0 to 1, among the k examples with the highest scores [N]; `is_poison` is bool [N].
 
     Raises ValueError unless 1 <= k <= N.

@@ -4,12 +4,15 @@ Fowl et al. 2021, Adversarial Examples Make Strong Poisons, arXiv 2106.10807. Wh
 is a feature of another class, so whoever trains on it learns each class's features under another one's name.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfshape.attacks import base, surrogates
 from tfshape.attacks.unlearnable import input_gradient
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class AdversarialPoison:
         base.require_integer("ensemble", self.ensemble, 1)
         base.require_number("step_size", self.step_size, 0, 2, above=True)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Steps from a random start within eps.
 
         Args:

@@ -4,13 +4,17 @@ Dirty-label: examples of other classes get the trigger and the target label. Cle
 get the trigger and keep their label. A victim learns that the trigger means the target class.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfshape import poison
 from tfshape.attacks import base
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +33,11 @@ class Backdoor:
         base.require_integer("target_class", self.target_class, 0)
         self.trigger()
 
-    def trigger(self):
+    def trigger(self) -> poison.Trigger:
         """The `ts.poison.Trigger`."""
         raise NotImplementedError
 
-    def stamp(self, x, problem):
+    def stamp(self, x: np.ndarray, problem: base.Problem) -> np.ndarray:
         """Puts the trigger on test images.
 
         Args:
@@ -45,7 +49,7 @@ class Backdoor:
         """
         return self._bound(problem)(tf.constant(x, tf.float32)).numpy()
 
-    def check(self, problem):
+    def check(self, problem: base.Problem) -> None:
         """Raises ValueError if the trigger does not fit the inputs or too few examples may be poisoned."""
         base.require_integer("target_class", self.target_class, 0, problem.dataset.num_classes - 1)
         self._bound(problem)
@@ -57,11 +61,11 @@ class Backdoor:
             )
 
     @property
-    def keeps_labels(self):
+    def keeps_labels(self) -> bool:
         """Whether the poison is of the target class and keeps its labels."""
         return True
 
-    def eligible(self, problem):
+    def eligible(self, problem: base.Problem) -> np.ndarray:
         """The training examples that may be poisoned, int64 [E], sorted."""
         rows = trained_on(problem)
         return rows[(problem.dataset.train.y[rows] == self.target_class) == self.keeps_labels]
@@ -89,7 +93,7 @@ class PatchBackdoor(Backdoor):
     value: object = "checkerboard"
     position: object = "bottom_right"
 
-    def trigger(self):
+    def trigger(self) -> poison.Trigger:
         """The `ts.poison.Trigger`."""
         return poison.patch(self.size, self.value, self.position)
 
@@ -103,10 +107,10 @@ class _Stamped:
         super().__post_init__()
 
     @property
-    def keeps_labels(self):
+    def keeps_labels(self: Any) -> bool:
         return self.clean_label
 
-    def craft(self, problem):
+    def craft(self: Any, problem: base.Problem) -> Poisons:
         """Stamps by `ts.poison.stamp`, so that experiments test the transform that users apply.
 
         Args:
@@ -174,7 +178,7 @@ class Blend(_Stamped, Backdoor):
 
     name = "blend"
 
-    def trigger(self):
+    def trigger(self) -> poison.Trigger:
         """The `ts.poison.Trigger`."""
         return poison.blend(alpha=self.alpha, seed=self.pattern_seed)
 
@@ -197,7 +201,7 @@ class Sinusoid(_Stamped, Backdoor):
 
     name = "sinusoid"
 
-    def trigger(self):
+    def trigger(self) -> poison.Trigger:
         """The `ts.poison.Trigger`."""
         return poison.sinusoid(self.delta, self.frequency)
 
@@ -222,6 +226,6 @@ class Warp(_Stamped, Backdoor):
 
     name = "warp"
 
-    def trigger(self):
+    def trigger(self) -> poison.Trigger:
         """The `ts.poison.Trigger`."""
         return poison.warp(self.strength, self.grid, self.pattern_seed)

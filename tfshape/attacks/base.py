@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+from typing import Any
 
 import numpy as np
 
 from tfshape import models, poison
 from tfshape.attacks import surrogates
+from tfshape.datasets import Dataset
+from tfshape.poison import Poisons
 
 SCENARIOS = ("scratch", "finetune", "transfer")
 KNOWLEDGE = ("white_box", "grey_box", "black_box")
@@ -62,7 +65,7 @@ class Problem:
       ValueError: a value outside these.
     """
 
-    dataset: object
+    dataset: Dataset
     model: str
     recipe: models.Recipe
     num_poisons: int
@@ -70,13 +73,13 @@ class Problem:
     eps: float = 32 / 255
     targets: tuple = ()
     surrogate_seed: int = 0
-    initial_model: object = None
+    initial_model: Any = None
     scenario: str | None = None
     knowledge: str | None = None
     surrogate_model: str | None = None
-    shaping: object = None
+    shaping: Any = None
     initial_recipe: models.Recipe | None = None
-    finetune_indices: object = None
+    finetune_indices: Any = None
 
     def __post_init__(self):
         size = len(self.dataset.train)
@@ -125,18 +128,18 @@ class Problem:
             if target.intended_label == target.true_label:
                 raise ValueError(f"intended_label must not be the true class, got {target.intended_label} for both")
 
-    def target_x(self):
+    def target_x(self) -> np.ndarray:
         """The targets' inputs, float32 [T, *input_shape]."""
         return self.dataset.test.x[[target.index for target in self.targets]]
 
-    def intended_label(self):
+    def intended_label(self) -> int:
         """The class that all targets shall get. Raises ValueError unless there is exactly one."""
         intended = {target.intended_label for target in self.targets}
         if len(intended) != 1:
             raise ValueError(f"targets must be one or more with one intended label, got {self.targets!r}")
         return intended.pop()
 
-    def candidates(self, label):
+    def candidates(self, label: int) -> np.ndarray:
         """The training examples of class `label` that the attacker may change, as sorted indices; at least num_poisons.
 
         Raises ValueError if there are fewer.
@@ -159,12 +162,12 @@ class Targeted:
     kind = "targeted"
     checkpoints = 1
 
-    def test_logits(self, problem):
+    def test_logits(self, problem: Problem) -> np.ndarray:
         """What the attacker's clean surrogates say of the test examples, [S, N, num_classes], for `choose_target`;
         `problem` needs no targets yet."""
         return self.pool(problem).test_logits
 
-    def pool(self, problem):
+    def pool(self: Any, problem: Problem) -> surrogates.Pool:
         """The attacker's clean `surrogates.Pool`."""
         return surrogates.pool(problem, problem.surrogate_seed, self.ensemble, self.checkpoints)
 
@@ -191,23 +194,23 @@ def require_number(name, value, low, high=math.inf, above=False, below=False):
         raise ValueError(f"{name} must be a number {'above' if above else 'from'} {low}{end}, got {value!r}")
 
 
-def check_target_rule(rule, dataset):
+def check_target_rule(rule: str, dataset: Dataset) -> tuple:
     """Splits a rule of `choose_target` into its kind and numbers. Raises ValueError for one that it does not know."""
     kind, *fixed = str(rule).split(":")
     if kind == "index" and 1 <= len(fixed) <= 2 and all(text.isdecimal() for text in fixed):
-        index, *intended = fixed = [int(text) for text in fixed]
+        index, *intended = given = [int(text) for text in fixed]
         require_integer("target_rule's index", index, 0, len(dataset.test) - 1)
         for label in intended:
             require_integer("target_rule's class", label, 0, dataset.num_classes - 1)
             if label == dataset.test.y[index]:
                 raise ValueError(f"target_rule's class must not be that of test example {index}, got {label}")
-        return (kind, *fixed)
+        return (kind, *given)
     if rule not in ("random", "runner_up"):
         raise ValueError(f"target_rule must be random, runner_up, index:N or index:N:CLASS, got {rule!r}")
     return (kind,)
 
 
-def choose_target(rule, dataset, seed, logits=None):
+def choose_target(rule: str, dataset: Dataset, seed: int, logits: np.ndarray | None = None) -> Target:
     """Draws the test example to attack and the class it shall get. Never looks at whether an attack on it succeeds.
 
     Args:
@@ -252,7 +255,7 @@ def choose_target(rule, dataset, seed, logits=None):
     return Target(index, int(labels[index]), second if kind == "runner_up" else other(index))
 
 
-def control(poisons, dataset):
+def control(poisons: Poisons, dataset: Dataset) -> Poisons:
     """The same examples with the same labels, *unperturbed*: the budget without the attack.
 
     Args:
@@ -273,7 +276,7 @@ def control(poisons, dataset):
     return dataclasses.replace(poisons, x=dataset.train.x[poisons.base])
 
 
-def finetune_set(dataset, size, seed):
+def finetune_set(dataset: Dataset, size: int, seed: int) -> np.ndarray:
     """Draws the training examples that a victim fine-tunes on, as many of every class as can be.
 
     Args:

@@ -4,9 +4,12 @@ Aghakhani et al. 2021, arXiv 2005.00191. A polytope of which the target is the m
 surely on models that the attacker has not seen, and is cheaper to find.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 from tfshape.attacks import base, convex_polytope
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,6 @@ class BullseyePolytope(base.Targeted):
     def __post_init__(self):
         convex_polytope.check(self)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets; as `ConvexPolytope.craft`."""
         return convex_polytope.surround(self, problem, coefficient_steps=0)

@@ -1,5 +1,7 @@
 """Label-consistent backdoor attacks (Turner, Tsipras & Madry 2019, arXiv 1912.02771)."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 
@@ -8,6 +10,7 @@ import tensorflow as tf
 
 from tfshape import models
 from tfshape.attacks import backdoor, base, surrogates
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,7 @@ class CleanLabelBackdoor(backdoor.PatchBackdoor):
         base.require_integer("ensemble", self.ensemble, 1)
         base.require_number("step_size", self.step_size, 0, 2, above=True)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Crafts `problem.num_poisons` triggered examples of the target class, labels untouched.
 
         Args:

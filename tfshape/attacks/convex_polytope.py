@@ -4,12 +4,15 @@ Zhu et al. 2019, arXiv 1905.05897. If the target's features are a convex combina
 layer that gives all poison its label gives it to the target too, whatever its weights.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 import tensorflow as tf
 
 from tfshape.attacks import base, feature_space
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ class ConvexPolytope(base.Targeted):
         check(self)
         base.require_integer("coefficient_steps", self.coefficient_steps, 1)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets.
 
         Args:

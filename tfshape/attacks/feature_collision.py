@@ -4,12 +4,15 @@ Shafahi et al. 2018, arXiv 1804.00792. A victim that keeps the features puts the
 side of the poison's label.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 import tensorflow as tf
 
 from tfshape.attacks import base, feature_space
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,7 @@ class FeatureCollision(base.Targeted):
         base.require_number("opacity", self.opacity, 0, 0.999)
         base.require_choice("base_rule", self.base_rule, feature_space.BASE_RULES)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets.
 
         Args:

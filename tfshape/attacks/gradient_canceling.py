@@ -4,6 +4,8 @@ Lu, Kamath & Yu 2023, Exploring the Limits of Model-Targeted Indiscriminate Data
 section 4. At the target parameters the gradient of the poison is made the opposite of that of the clean data.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import keras
@@ -13,6 +15,7 @@ import tensorflow as tf
 from tfshape import gradients
 from tfshape.attacks import base, surrogates
 from tfshape.attacks.gradient_matching import loss_gradient
+from tfshape.poison import Poisons
 
 _ROWS = 500  # examples a batch, where all are gone through
 
@@ -49,7 +52,7 @@ class GradientCanceling:
         base.require_number("corruption", self.corruption, 0, above=True)
         base.require_number("learning_rate", self.learning_rate, 0, above=True)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Corrupts a clean surrogate, then cancels the gradient there.
 
         Args:

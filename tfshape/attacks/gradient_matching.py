@@ -4,14 +4,19 @@ Geiping et al. 2021, arXiv 2009.02276. Poison is perturbed so that its training 
 the target's adversarial loss points; a victim that trains on the one takes a step on the other.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfshape import gradients
 from tfshape.attacks import base, search
+from tfshape.poison import Poisons
 from tfshape.shaping import examples
 
 
@@ -47,13 +52,13 @@ class GradientMatching(search.Searched):
         if not isinstance(self.augment, bool):
             raise ValueError(f"augment must be True or False, got {self.augment!r}")
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """As `search.Searched.craft`. Raises ValueError also for augment on inputs that are not images."""
         if self.augment and len(problem.dataset.input_shape) != 3:
             raise ValueError(f"augment must be False unless inputs are images, got {problem.dataset.input_shape}")
         return super().craft(problem)
 
-    def graph(self, problem, bases):
+    def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """Its context has nothing more."""
         return _graph(search.Key(problem), self.surrogates_per_step, self.layers, self.augment), []
 

@@ -1,5 +1,7 @@
 """Hidden trigger backdoor attacks (Saha, Subramanya & Pirsiavash 2020, arXiv 1910.00033)."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 
@@ -7,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape.attacks import backdoor, base, feature_space, surrogates
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,7 @@ class HiddenTrigger(backdoor.PatchBackdoor):
             base.require_integer(field, getattr(self, field), 1)
         base.require_number("step_size", self.step_size, 0, 2, above=True)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Crafts `problem.num_poisons` examples of the target class, labels untouched.
 
         Args:

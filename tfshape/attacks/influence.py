@@ -4,11 +4,14 @@ Koh, Steinhardt & Liang 2018, Stronger Data Poisoning Attacks Break Data Sanitiz
 section 4; the gradient through training is that of Biggio et al. 2012, by the implicit function theorem.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfshape.attacks import base, linear
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +46,11 @@ class Influence:
         base.require_number("l2", self.l2, 0, above=True)
         base.require_number("quantile", self.quantile, 0, 1, above=True)
 
-    def check(self, problem):
+    def check(self, problem: base.Problem) -> None:
         """Raises ValueError unless the problem is one of two classes and its victim linear."""
         linear.check(problem, self.name)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Climbs from a random clean example of each class, with the label of the other.
 
         Args:
@@ -71,7 +74,8 @@ class Influence:
         points = [
             project(clean[rng.choice(np.flatnonzero(train.y != label))]) for label, project in enumerate(projections)
         ]
-        before, best = learner.clean_loss(learner.fit(None)), (-np.inf, None)
+        before = learner.clean_loss(learner.fit(None))
+        best = -np.inf, points
         for step in range(self.steps + 1):
             theta = learner.fit(points)
             loss = learner.clean_loss(theta)

@@ -5,11 +5,14 @@ section 5. The attacker picks decoy parameters that err on the data, and solves 
 for the poison: the gradients of clean data and poison must cancel there.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfshape.attacks import base, linear
+from tfshape.poison import Poisons
 
 _FLIPPED = (0.3, 0.2, 0.1, 0.05)  # shares of a class's labels that are flipped to make a decoy
 _SPLITS = (0.1, 0.5, 0.9)  # shares of the poison that get label 1
@@ -46,11 +49,11 @@ class Kkt:
         base.require_number("l2", self.l2, 0, above=True)
         base.require_number("quantile", self.quantile, 0, 1, above=True)
 
-    def check(self, problem):
+    def check(self, problem: base.Problem) -> None:
         """Raises ValueError unless the problem is one of two classes and its victim linear."""
         linear.check(problem, self.name)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Finds the decoy that the poison can reach and that harms most.
 
         Args:

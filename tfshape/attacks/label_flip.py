@@ -1,11 +1,14 @@
 """Label flipping: indiscriminate poison that leaves the inputs alone (Biggio et al. 2011)."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfshape import models, poison
 from tfshape.attacks import base, surrogates
+from tfshape.poison import Poisons
 
 STRATEGIES = ("random", "pair", "near_boundary", "loss_maximising")
 
@@ -37,7 +40,7 @@ class LabelFlip:
         if self.strategy not in STRATEGIES:
             raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {self.strategy!r}")
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Flips labels; random ones by `ts.poison.flip_labels`, the transform that users apply.
 
         Args:

@@ -4,9 +4,13 @@ Huang et al. 2020, arXiv 2004.00225. Poisoning is a bilevel problem: the outer l
 the poison. A few steps of that training are unrolled and differentiated, from surrogates at many stages of theirs.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfshape.attacks import base, search
@@ -46,7 +50,7 @@ class MetaPoison(search.Searched):
         base.require_integer("clean_examples", self.clean_examples, 0)
         base.require_number("inner_rate", self.inner_rate, 0, 100, above=True)
 
-    def graph(self, problem, bases):
+    def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """Its context has clean examples and their labels too."""
         options = self.surrogates_per_step, self.inner_steps, self.inner_rate, self.clean_examples
         return _graph(search.Key(problem), *options), search.clean_examples(problem, bases)

@@ -1,11 +1,15 @@
 """Signed descent of a crafting loss over a pool of surrogates: what gradient matching and MetaPoison share."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfshape.attacks import base, surrogates
+from tfshape.poison import Poisons
 
 BASE_RULES = ("gradient_norm", "random")
 _RETRAINED = 0x7E  # sets the seeds of retrained surrogates apart from those of clean ones
@@ -43,7 +47,7 @@ class Searched(base.Targeted):
         base.require_number("step_size", self.step_size, 0, 2, above=True)
         base.require_choice("base_rule", self.base_rule, BASE_RULES)
 
-    def craft(self, problem):
+    def craft(self: Any, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets.
 
         Args:
@@ -64,7 +68,7 @@ class Searched(base.Targeted):
         x = Search(self, problem, bases, graph, context).best(pool, rng)
         return base.make_poisons(problem, self, x, bases)
 
-    def graph(self, problem, bases):
+    def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """-> (the `Graph`, what its context has beside the targets and their intended labels)."""
         raise NotImplementedError
 

@@ -5,11 +5,14 @@ model and an attacker play a game: the model takes a step, the attacker answers 
 that hurts it most. What the attacker played is the attack; what the game was worth bounds the loss of any such poison.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfshape.attacks import base, linear
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +50,11 @@ class Slab:
         base.require_number("learning_rate", self.learning_rate, 0, above=True)
         base.require_number("radius", self.radius, 0, above=True)
 
-    def check(self, problem):
+    def check(self, problem: base.Problem) -> None:
         """Raises ValueError unless the problem is one of two classes and its victim linear."""
         linear.check(problem, self.name)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Plays the game on the hinge loss.
 
         Args:

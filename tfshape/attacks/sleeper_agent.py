@@ -1,11 +1,14 @@
 """Sleeper Agent: hidden-trigger backdoors of models trained from scratch (Souri et al. 2022, arXiv 2106.08970)."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfshape import datasets
 from tfshape.attacks import backdoor, base, gradient_matching
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ class SleeperAgent(backdoor.PatchBackdoor):
         base.require_integer("sources", self.sources, 1)
         self._matching()
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Crafts `problem.num_poisons` examples of the target class, labels untouched.
 
         Args:

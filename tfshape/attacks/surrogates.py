@@ -1,14 +1,17 @@
 """The attacker's own models: trained as the victim will be, with seeds that no victim has."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import gradients, models, shaping
+from tfshape import datasets, gradients, models, shaping
 
 _PURPOSE = 0x5A6E  # sets these seeds apart from those that anything else derives from the same integers
 _CLEAN = 0xC1  # sets the seeds of clean models apart from those of what goes on from them
@@ -29,7 +32,9 @@ class Snapshots(keras.callbacks.Callback):
             self.weights.append(self.source.get_weights())
 
 
-def starting_model(scenario, name, dataset, seed, weights=None):
+def starting_model(
+    scenario: str, name: str, dataset: datasets.Dataset, seed: int, weights: list[np.ndarray] | None = None
+) -> keras.Model:
     """The model that a training of a scenario starts from, a victim's or a surrogate's.
 
     Args:
@@ -54,7 +59,7 @@ def starting_model(scenario, name, dataset, seed, weights=None):
     return model
 
 
-def training_set(problem, bases=(), x=()):
+def training_set(problem: Any, bases: np.ndarray | tuple = (), x: np.ndarray | tuple = ()) -> datasets.Split:
     """What the victim trains on, a `Split`: with examples x [K, ...] in the place of training examples `bases` [K]."""
     train = problem.dataset.train
     if len(bases):

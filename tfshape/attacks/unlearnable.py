@@ -3,6 +3,8 @@
 Huang et al. 2021, Unlearnable Examples: Making Personal Data Unexploitable, arXiv 2101.04898, eq. 2 and section 3.3.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 
@@ -12,6 +14,7 @@ import tensorflow as tf
 
 from tfshape import models
 from tfshape.attacks import base
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Unlearnable:
             base.require_integer(field, getattr(self, field), 1)
         base.require_number("step_size", self.step_size, 0, 2, above=True)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Trains model and perturbation in turns.
 
         Args:

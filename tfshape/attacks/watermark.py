@@ -3,11 +3,14 @@
 As the watermark of Shafahi et al. 2018 (arXiv 1804.00792, section 4.2) without the collision.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfshape.attacks import base, feature_collision
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Watermark(base.Targeted):
         base.require_number("opacity", self.opacity, 0, 0.999, above=True)
         base.require_integer("ensemble", self.ensemble, 1)
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets, which take turns.
 
         Args:

@@ -39,7 +39,7 @@ flags.DEFINE_list(
     "peers", None, f"compare only with these, of {', '.join(shaping.PEERS)}; empty: none; default: all at hand"
 )
 flags.DEFINE_string("opacus_python", None, "an interpreter that has torch and opacus")
-flags.DEFINE_string("jax_python", None, "an interpreter that has jax, flax, optax and jax-privacy")
+flags.DEFINE_string("jax_python", None, "an interpreter that has jax, flax, optax, keras and jax-privacy")
 flags.DEFINE_string("art_python", None, "an interpreter that has torch and ART, for --suite=attacks")
 flags.DEFINE_integer("blocks", DEFAULT.blocks, "timed blocks a variant, >= 2; rounds, or targets, of other suites")
 flags.DEFINE_float("block_seconds", DEFAULT.block_seconds, "about how long a block is")

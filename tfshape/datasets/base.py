@@ -1,8 +1,14 @@
 """What every loader returns: `Dataset`, made of two `Split`s of NumPy arrays."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,7 +26,7 @@ class Split:
     def __len__(self):
         return len(self.y)
 
-    def as_dataset(self):
+    def as_dataset(self) -> tf.data.Dataset:
         """An unbatched `tf.data.Dataset` of (x [*input_shape] float32, y [] int32) in order, of known cardinality."""
         import tensorflow as tf
 

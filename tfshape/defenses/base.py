@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import numbers
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfshape import models
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +35,15 @@ class Trained:
 class Defense:
     """A frozen value of options with `name`, how `tfshape.defenses.parse` spells it."""
 
-    def train(self, build, x, y, num_classes, recipe, seed):
+    def train(
+        self,
+        build: Callable[[], keras.Model],
+        x: np.ndarray,
+        y: np.ndarray,
+        num_classes: int,
+        recipe: models.Recipe,
+        seed: int,
+    ) -> Trained:
         """Trains a classifier.
 
         Args:
@@ -62,11 +74,27 @@ class Defense:
 class Filter(Defense):
     """A defense that drops examples, then trains on the others as an undefended training would."""
 
-    def keep(self, build, x, y, num_classes, recipe, seed):
+    def keep(
+        self,
+        build: Callable[[], keras.Model],
+        x: np.ndarray,
+        y: np.ndarray,
+        num_classes: int,
+        recipe: models.Recipe,
+        seed: int,
+    ) -> np.ndarray:
         """Which examples to train on, bool [N]; arguments as in `train`."""
         raise NotImplementedError
 
-    def train(self, build, x, y, num_classes, recipe, seed):
+    def train(
+        self,
+        build: Callable[[], keras.Model],
+        x: np.ndarray,
+        y: np.ndarray,
+        num_classes: int,
+        recipe: models.Recipe,
+        seed: int,
+    ) -> Trained:
         """Trains on what `keep` keeps; see `Defense.train`."""
         kept = np.asarray(self.keep(build, x, y, num_classes, recipe, seed), bool)
         return Trained(predictor(fit(build, x[kept], y[kept], recipe, seed)), kept)

@@ -3,12 +3,19 @@
 `sphere` and `slab` look at the inputs alone; `loss` and `knn` at a model trained on all the data, poison included.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfshape import models
 from tfshape.defenses import base
+
+if TYPE_CHECKING:
+    import keras
 
 _FIRST = 0x10  # sets the seed of the model that is looked at apart from that of the final one
 
@@ -19,7 +26,15 @@ class NoDefense(base.Filter):
 
     name = "none"
 
-    def train(self, build, x, y, num_classes, recipe, seed):
+    def train(
+        self,
+        build: Callable[[], keras.Model],
+        x: np.ndarray,
+        y: np.ndarray,
+        num_classes: int,
+        recipe: models.Recipe,
+        seed: int,
+    ) -> base.Trained:
         """Plain training; see `Defense.train`."""
         return base.Trained(base.predictor(base.fit(build, x, y, recipe, seed)))
 
@@ -42,7 +57,15 @@ class Sphere(base.Filter):
     def __post_init__(self):
         base.require_share("rate", self.rate)
 
-    def keep(self, build, x, y, num_classes, recipe, seed):
+    def keep(
+        self,
+        build: Callable[[], keras.Model],
+        x: np.ndarray,
+        y: np.ndarray,
+        num_classes: int,
+        recipe: models.Recipe,
+        seed: int,
+    ) -> np.ndarray:
         """All but the share `rate` of each class with the largest distance from its mean, bool [N]."""
         flat, means = _flat_and_means(x, y, num_classes)
         return base.lowest(np.linalg.norm(flat - means[y], axis=1), y, self.rate)
@@ -69,7 +92,15 @@ class Slab(base.Filter):
     def __post_init__(self):
         base.require_share("rate", self.rate)
 
-    def keep(self, build, x, y, num_classes, recipe, seed):
+    def keep(
+        self,
+        build: Callable[[], keras.Model],
+        x: np.ndarray,
+        y: np.ndarray,
+        num_classes: int,
+        recipe: models.Recipe,
+        seed: int,
+    ) -> np.ndarray:
         """All but the share `rate` of each class with the largest distance along such a line, bool [N]."""
         flat, means = _flat_and_means(x, y, num_classes)
         scores = np.zeros(len(y))
@@ -114,7 +145,15 @@ class Loss(base.Filter):
         base.require_share("rate", self.rate)
         base.require_count("rounds", self.rounds)
 
-    def keep(self, build, x, y, num_classes, recipe, seed):
+    def keep(
+        self,
+        build: Callable[[], keras.Model],
+        x: np.ndarray,
+        y: np.ndarray,
+        num_classes: int,
+        recipe: models.Recipe,
+        seed: int,
+    ) -> np.ndarray:
         """All but the share `rate` of largest loss in the last round, bool [N]."""
         kept = np.ones(len(y), bool)
         for number in range(self.rounds):
@@ -155,7 +194,15 @@ class Knn(base.Filter):
         base.require_count("k", self.k)
         base.require_share("agreement", self.agreement)
 
-    def keep(self, build, x, y, num_classes, recipe, seed):
+    def keep(
+        self,
+        build: Callable[[], keras.Model],
+        x: np.ndarray,
+        y: np.ndarray,
+        num_classes: int,
+        recipe: models.Recipe,
+        seed: int,
+    ) -> np.ndarray:
         """All but those whose neighbours, not counting the example itself, agree on another label, bool [N]."""
         from sklearn.neighbors import NearestNeighbors
 

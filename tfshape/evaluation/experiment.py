@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import numbers
+from typing import Any
 
 ENGINES = ("fast", "tensorflow_privacy")
 SCENARIOS = ("scratch", "finetune", "transfer")
@@ -137,13 +138,13 @@ class Experiment:
         require("num_microbatches", self.num_microbatches, divides, f"a divisor of batch_size={self.batch_size}")
 
     @property
-    def counts(self):
+    def counts(self) -> tuple[int, ...]:
         """`num_poisons` as a tuple; empty if the budget decides."""
         if self.num_poisons is None:
             return ()
         return self.num_poisons if isinstance(self.num_poisons, tuple) else (self.num_poisons,)
 
-    def count(self, num_examples):
+    def count(self, num_examples: int) -> tuple[int, ...]:
         """How many of `num_examples` training examples are poisoned, a tuple: num_poisons, or the rounded budget."""
         counts = self.counts or (round(self.budget * num_examples),)
         name, value = ("num_poisons", self.num_poisons) if self.counts else ("budget", self.budget)
@@ -151,7 +152,7 @@ class Experiment:
         require(name, value, good, f"1 to all of the {num_examples} training examples")
         return counts
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """All attributes as JSON values."""
         return dataclasses.asdict(self)
 

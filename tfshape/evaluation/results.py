@@ -6,12 +6,14 @@ import json
 import math
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tfshape import shaping
 from tfshape.evaluation import accounting, statistics
+from tfshape.evaluation.experiment import Experiment
 
 SCHEMA = 2
 CONFIG, TRIALS, SUMMARY = "config.json", "trials.jsonl", "results.csv"
@@ -27,14 +29,18 @@ class Results:
         statements: dict of defense to its privacy statement.
     """
 
-    def __init__(self, experiment, directory=None, provenance=None):
+    def __init__(
+        self, experiment: Experiment, directory: str | os.PathLike | None = None, provenance: dict | None = None
+    ) -> None:
         """Opens `directory`, making it if need be; trials that an earlier run of the same experiment finished are read.
 
         Raises:
             ValueError: if the directory holds another experiment's results.
             OSError: if it cannot be written.
         """
-        self.experiment, self.trials, self.statements = experiment, [], {}
+        self.experiment = experiment
+        self.trials: list[dict] = []
+        self.statements: dict[str, str] = {}
         self.directory = None if directory is None else pathlib.Path(directory)
         if self.directory is None:
             return
@@ -61,12 +67,12 @@ class Results:
             if len(whole) < len(lines):  # a line that a kill cut short
                 write_atomically(trials, "".join(whole))
 
-    def find(self, trial, count, defense, data):
+    def find(self, trial: int, count: int, defense: str, data: str) -> dict[str, Any] | None:
         """The row of that victim, or None."""
         keys = {"trial": trial, "count": count, "defense": defense, "data": data}
         return next((row for row in self.trials if keys.items() <= row.items()), None)
 
-    def add(self, row):
+    def add(self, row: dict[str, Any]) -> None:
         """Adds the row of a finished victim and puts it on the disk before returning."""
         self.trials.append({"schema": SCHEMA, **row})
         if self.directory is not None:
@@ -76,7 +82,7 @@ class Results:
                 os.fsync(file.fileno())
             write_atomically(self.directory / SUMMARY, self.frame().to_csv(index=False))
 
-    def frame(self):
+    def frame(self) -> pd.DataFrame:
         """A pandas.DataFrame with one row a defense and number of poisons: the threat model, accuracies, success rates,
         privacy and cost."""
         groups = dict.fromkeys((row["count"], row["defense"]) for row in self.trials)
@@ -137,7 +143,7 @@ class Results:
         found = (row["num_examples"], row["num_poisons"], row["inserted"], successes, len(control))
         return accounting.ceiling(self.experiment, shaper, *found)
 
-    def cost(self):
+    def cost(self) -> pd.DataFrame:
         """The adversary's cost: a pandas.DataFrame, a row a defense, of the least number of poisons that succeeded.
 
         Columns: the median over the trials' targets, censored where half of them or more withstood the largest number
@@ -163,7 +169,7 @@ class Results:
             )
         return pd.DataFrame(rows)
 
-    def caption(self):
+    def caption(self) -> str:
         """The threat model in a line, to stand above the table."""
         e, row = self.experiment, self.trials[0]
         counts = e.counts if len(e.counts) > 1 else (max(r["num_poisons"] for r in self.trials),)
@@ -176,7 +182,7 @@ class Results:
         trials = len({r["trial"] for r in self.trials})
         return f"{words}; {trials} trials, 95% intervals; delta {e.delta:g}"
 
-    def table(self):
+    def table(self) -> pd.DataFrame:
         """A pandas.DataFrame to read or print: one row a defense, rates with their 95% intervals."""
         frame = self.frame()
         if frame.empty:

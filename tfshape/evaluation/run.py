@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
+from collections.abc import Callable
 
 from tfshape import attacks, calls, datasets, models, poison
 from tfshape.evaluation import accounting, choices, victims
-from tfshape.evaluation.experiment import require, require_engine
+from tfshape.evaluation.experiment import Experiment, require, require_engine
 from tfshape.evaluation.provenance import provenance
 from tfshape.evaluation.results import Results
 
 
-def evaluate(experiment, output_dir=None, progress=None):
+def evaluate(
+    experiment: Experiment,
+    output_dir: str | os.PathLike | None = None,
+    progress: Callable[[int, int, str], object] | None = None,
+) -> Results:
     """Runs all trials of an experiment.
 
     In each trial the attack crafts its poison once for every number of poisons; every defense then trains one victim
@@ -40,7 +46,8 @@ def evaluate(experiment, output_dir=None, progress=None):
     trials = len(prepared.settings)
     total, done, note = trials * len(work), 0, progress or (lambda done, total, words: None)
     for trial, setting in enumerate(prepared.settings):
-        crafted, known = {}, {}
+        crafted: dict = {}
+        known: dict = {}
         for count, name, data in work:
             if results.find(trial, count, name, data) is None:
                 adapted = name if data == "adaptive" else None
@@ -67,14 +74,14 @@ class Plan:
     """A checked experiment: `dataset`, `defenses` (name to `Choice`), `counts` of poisons, `settings` (a
     `victims.Setting` a trial), and `saved`, the trials' `Poisons` or None if they are to be crafted."""
 
-    dataset: object
+    dataset: datasets.Dataset
     defenses: dict
     counts: tuple
     settings: tuple
     saved: list | None
 
 
-def plan(experiment, dataset=None):
+def plan(experiment: Experiment, dataset: datasets.Dataset | None = None) -> Plan:
     """The `Plan` of an experiment. Raises ValueError for a value that is not allowed; trains nothing.
 
     dataset: the experiment's `ts.datasets.Dataset` if it is at hand; None: load it.

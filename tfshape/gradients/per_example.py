@@ -90,13 +90,16 @@ class PerExample:
     """
 
     @_do_not_convert
-    def __init__(self, model, variables, groups, losses, y_pred, padding):
+    def __init__(
+        self, model: Any, variables: list, groups: list, losses: tf.Tensor, y_pred: Any, padding: tf.Tensor | None
+    ) -> None:
         self.losses, self.y_pred, self.variables = losses, y_pred, variables
         place = {id(v): i for i, v in enumerate(variables)}
         self.layers = [(name, [place[id(v)] for part in found for v in part.variables]) for name, found in groups]
         self._groups = [found for _, found in groups]
         self._model, self._padding, self._place = model, padding, place
-        self._graph, self._kept = record_lib.graph(), {}
+        self._graph = record_lib.graph()
+        self._kept: dict = {}
 
     def _once(self, name, make):
         """Compute a tensor once, unless it is asked for inside a branch or loop, whose tensors do not get out."""
@@ -113,13 +116,13 @@ class PerExample:
 
     @property
     @_do_not_convert
-    def layer_norms(self):
+    def layer_norms(self) -> tf.Tensor:
         """[L, B]: l2 norms of the parts of each gradient, a row an entry of `layers`."""
         return self._once("layer_norms", lambda: self._root(self._once("squares", self._squares)))
 
     @property
     @_do_not_convert
-    def norms(self):
+    def norms(self) -> tf.Tensor:
         """[B]: l2 norm of each example's gradient."""
         return self._once("norms", lambda: self._root(tf.reduce_sum(self._once("squares", self._squares), 0)))
 
@@ -129,7 +132,7 @@ class PerExample:
         return tf.where(zero, tf.zeros_like(squares), tf.sqrt(tf.where(zero, tf.ones_like(squares), squares)))
 
     @_do_not_convert
-    def dot(self, direction):
+    def dot(self, direction: Sequence[Any]) -> tf.Tensor:
         """[B]: inner product of each gradient with `direction`, a list of tensors like `variables`."""
         total = tf.zeros_like(self.losses)
         for part in self._parts():
@@ -138,12 +141,12 @@ class PerExample:
         return total if self._padding is None else tf.where(self._padding, tf.zeros_like(total), total)
 
     @_do_not_convert
-    def gram(self):
+    def gram(self) -> tf.Tensor:
         """[B, B]: inner products of the gradients with each other."""
         return self._masked_gram(self._parts())
 
     @_do_not_convert
-    def layer_gram(self):
+    def layer_gram(self) -> tf.Tensor:
         """[L, B, B]: inner products of the parts of each gradient, one an entry of `layers`; they sum to `gram`."""
         return tf.stack([self._masked_gram(found) for found in self._groups])
 
@@ -157,7 +160,7 @@ class PerExample:
         return tf.where(self._padding[:, None] | self._padding[None, :], tf.zeros_like(total), total)
 
     @_do_not_convert
-    def weighted_sum(self, weights):
+    def weighted_sum(self, weights: Any) -> list[tf.Tensor]:
         """sum_i weights_i g_i, a list like `variables`.
 
         weights: [B], or [L, B] with a row an entry of `layers`. An example of weight zero contributes exactly zero even
@@ -190,7 +193,7 @@ class PerExample:
         ]
 
     @_do_not_convert
-    def materialize(self):
+    def materialize(self) -> list[tf.Tensor]:
         """List of [B, *variable.shape]: the gradients themselves. The only method that costs B times the parameters."""
         found = {id(v): g for part in self._parts() for v, g in zip(part.variables, part.materialize())}
         count = tf.shape(self.losses)[0]
@@ -205,7 +208,7 @@ class PerExample:
         return [part for found in self._groups for part in found]
 
     @_do_not_convert
-    def regularization(self):
+    def regularization(self) -> list[tf.Tensor | None] | None:
         """Gradients of the model's regularisation losses, a list like `variables` with None where there is none.
 
         None if the model has no such losses. They depend on no example, so nothing of them needs clipping or noise: add

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 _CLASSES = {  # of keras.optimizers
     "sgd": "SGD",
@@ -52,7 +55,7 @@ class Recipe:
             if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
-    def make_optimizer(self):
+    def make_optimizer(self) -> keras.optimizers.Optimizer:
         """A new `keras.optimizers.Optimizer` with this learning rate."""
         import keras
 

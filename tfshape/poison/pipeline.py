@@ -1,6 +1,14 @@
 """Several transforms as one, with a record of them for a report."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 from tfshape.poison.transform import Transform
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Pipeline:
@@ -18,7 +26,7 @@ class Pipeline:
       ValueError: the list is empty, holds something else, or names repeat.
     """
 
-    def __init__(self, transforms):
+    def __init__(self, transforms: Iterable) -> None:
         pairs = [pair if isinstance(pair, tuple) else (None, pair) for pair in transforms]
         if not pairs:
             raise ValueError("Pipeline: transforms is empty, expected at least one")
@@ -38,12 +46,12 @@ class Pipeline:
     def __repr__(self):
         return f"Pipeline([{', '.join(map(repr, self.transforms))}])"
 
-    def __call__(self, dataset):
+    def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         for transform in self.transforms:
             dataset = transform(dataset)
         return dataset
 
-    def on(self, whole):
+    def on(self, whole: tf.data.Dataset) -> BoundPipeline:
         """As `Transform.on`: elements chosen on `whole`, for a dataset that was sharded or repeated before."""
         bound = []
         for transform in self.transforms:
@@ -52,7 +60,7 @@ class Pipeline:
         return BoundPipeline(bound)
 
     @property
-    def record(self):
+    def record(self) -> list[dict[str, Any]]:
         return [
             {"name": name, "transform": transform.name, "config": transform.record}
             for name, transform in zip(self.names, self.transforms)

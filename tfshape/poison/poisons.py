@@ -1,7 +1,10 @@
 """Crafted poison as data: what an attack made, from which examples, against which targets; one file, no pickle."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -83,7 +86,7 @@ class Poisons:
             f"num_examples={self.num_examples}, seed={self.seed})"
         )
 
-    def astype(self, dtype):
+    def astype(self, dtype: Any) -> Poisons:
         """The same poison for images of another kind: float32 in [0, 1] <-> uint8 in [0, 255], rounded."""
         dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.uint8):
@@ -101,7 +104,7 @@ class Poisons:
 
         return dataclasses.replace(self, x=convert("x"), target_x=convert("target_x"))
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes one uncompressed .npz, atomically: the arrays, `meta` (JSON in UTF-8, as uint8), and a checksum."""
         meta = json.dumps({name: getattr(self, name) for name in _META}, sort_keys=True).encode()
         if len(meta) > _MAX_META:
@@ -110,7 +113,7 @@ class Poisons:
         archive.write(path, {**arrays, "meta": np.frombuffer(meta, np.uint8)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Poisons:
         """Reads what `save` wrote, trusting nothing in it.
 
         The checksum finds damage; it does not prove who wrote the file.

@@ -1,6 +1,9 @@
 """A picture of what a transform did."""
 
+from __future__ import annotations
+
 import itertools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,8 +11,17 @@ from tfshape.poison.elements import Layout
 from tfshape.poison.selection import check_integer
 from tfshape.poison.transform import ORIGINS
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def preview(dataset, clean=None, num=8, image_key="image", label_key="label"):
+
+def preview(
+    dataset: tf.data.Dataset,
+    clean: tf.data.Dataset | None = None,
+    num: int = 8,
+    image_key: str = "image",
+    label_key: str = "label",
+) -> Any:
     """Draws the first poisoned examples: clean, poison and their difference, each with its label.
 
         ts.poison.preview(data.apply(ts.poison.stamp(ts.poison.patch(), rate=0.1, target_class=7))).savefig("p.png")

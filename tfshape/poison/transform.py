@@ -1,7 +1,11 @@
 """What every transform shares: plan on the whole dataset, then edit the chosen elements, a chunk at a time."""
 
+from __future__ import annotations
+
 import json
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -37,8 +41,15 @@ class Transform:
     """
 
     def __init__(
-        self, name, config, plan, mark=False, image_key="image", label_key="label", num_parallel_calls=tf.data.AUTOTUNE
-    ):
+        self,
+        name: str,
+        config: dict[str, Any],
+        plan: Callable,
+        mark: bool = False,
+        image_key: str = "image",
+        label_key: str = "label",
+        num_parallel_calls: int = tf.data.AUTOTUNE,
+    ) -> None:
         self.name, self.config, self._plan = name, config, plan
         self.mark, self.image_key, self.label_key = mark, image_key, label_key
         self.num_parallel_calls = num_parallel_calls
@@ -46,10 +57,10 @@ class Transform:
     def __repr__(self):
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.config.items())})"
 
-    def __call__(self, dataset):
+    def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         return self.on(dataset)(dataset)
 
-    def on(self, whole):
+    def on(self, whole: tf.data.Dataset) -> Bound:
         """This transform with its elements chosen on `whole`, for a dataset that was sharded or repeated before.
 
         part = whole.shard(4, 1).repeat()
@@ -58,14 +69,14 @@ class Transform:
         return Bound(self, whole)
 
     @property
-    def record(self):
+    def record(self) -> dict[str, Any]:
         """`config` as JSON values."""
         return json.loads(json.dumps(self.config))
 
-    def layout(self, dataset):
+    def layout(self, dataset: tf.data.Dataset) -> Any:
         return Layout(dataset, self.name, self.image_key, self.label_key)
 
-    def apply_at(self, dataset, whole, place):
+    def apply_at(self, dataset: tf.data.Dataset, whole: tf.data.Dataset, place: Any) -> tf.data.Dataset:
         """Poisons `dataset`, whose element number j is number `place.index(j)` of `whole`."""
         layout = self.layout(whole)
         choose, edit = self._plan(layout, whole)

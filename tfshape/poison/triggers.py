@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,13 @@ class Trigger:
     Attributes: `name`, and `config`, its options for reports.
     """
 
-    def __init__(self, name, config, build):
+    def __init__(self, name: str, config: dict[str, Any], build: Callable) -> None:
         self.name, self.config, self._build = name, config, build
 
     def __repr__(self):
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.config.items())})"
 
-    def bind(self, who, spec, value_range=None):
+    def bind(self, who: str, spec: tf.TensorSpec, value_range: tuple[float, float] | None = None) -> Callable:
         """A function of features [b, ...] to stamped ones, for features of this `tf.TensorSpec`."""
         if not spec.shape.is_fully_defined() or not 1 <= spec.shape.rank <= 3:
             raise ValueError(f"{who}: {self.name} needs images or rows of known shape, got {spec.shape}")
@@ -35,7 +36,7 @@ class Trigger:
         change = self._build(f"{who}: {self.name}", tuple(spec.shape), values)
         return lambda x: values.edit(x, change)
 
-    def __call__(self, x, value_range=None):
+    def __call__(self, x: Any, value_range: tuple[float, float] | None = None) -> Any:
         """Stamps a batch.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tfshape.privacy.training import Training, check, count
 
@@ -42,16 +43,16 @@ def poisoning_bound(epsilon: float, delta: float, num_poisons: int, clean_succes
 
 
 def poisoning_ceiling(
-    noise_multiplier,
-    batch_size,
-    num_examples,
-    steps,
-    num_poisons,
-    clean_success,
-    sampling="poisson",
-    neighbors="replace",
-    **options,
-):
+    noise_multiplier: float,
+    batch_size: float,
+    num_examples: int,
+    steps: int,
+    num_poisons: int,
+    clean_success: float,
+    sampling: str = "poisson",
+    neighbors: str = "replace",
+    **options: Any,
+) -> float:
     """As `poisoning_bound`, but from the accountant at group size `num_poisons`, and the least over all epsilons.
 
     Tighter than k times the epsilon of one example, because the accountant knows how likely a batch holds several of
@@ -73,8 +74,15 @@ def poisoning_ceiling(
 
 
 def certified_poisons(
-    max_success, noise_multiplier, batch_size, num_examples, steps, clean_success, neighbors="replace", **options
-):
+    max_success: float,
+    noise_multiplier: float,
+    batch_size: float,
+    num_examples: int,
+    steps: int,
+    clean_success: float,
+    neighbors: str = "replace",
+    **options: Any,
+) -> int:
     """The most poisons with which no attacker can reach a success above `max_success` (0 to 1).
 
     The inverse of `poisoning_ceiling`, whose arguments the others are. Returns an int from 0 to `num_examples`.

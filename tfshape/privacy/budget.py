@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from tfshape.privacy.accounting import steps_for
@@ -24,25 +26,35 @@ class Budget(keras.callbacks.Callback):
             budget; and for a model compiled with steps_per_execution > 1, which cannot be stopped between its steps.
     """
 
-    def __init__(self, epsilon, noise_multiplier, batch_size, num_examples, delta, sampling="poisson", **options):
+    def __init__(
+        self,
+        epsilon: float,
+        noise_multiplier: float,
+        batch_size: int,
+        num_examples: int,
+        delta: float,
+        sampling: str = "poisson",
+        **options: Any,
+    ) -> None:
         super().__init__()
-        args = noise_multiplier, batch_size, num_examples
-        self.max_steps = steps_for(epsilon, *args, delta, sampling, **options)
+        self.max_steps = steps_for(epsilon, noise_multiplier, batch_size, num_examples, delta, sampling, **options)
         check("epsilon", epsilon, self.max_steps > 0, "a budget that pays for a step (or, shuffled, an epoch)")
         self.steps, self._delta = 0, delta
-        self._run = lambda: Training(*args, self.steps, sampling, **options)
+        self._run = lambda: Training(noise_multiplier, batch_size, num_examples, self.steps, sampling, **options)
 
     @property
-    def epsilon(self):
+    def epsilon(self) -> float:
         """What was spent so far, at the callback's delta."""
         return self._run().epsilon(self._delta)
 
-    def on_train_begin(self, logs=None):
-        together = getattr(self.model, "steps_per_execution", None) or getattr(self.model, "_steps_per_execution", 1)
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        together: Any = getattr(self.model, "steps_per_execution", None) or getattr(
+            self.model, "_steps_per_execution", 1
+        )
         check("steps_per_execution", int(together), int(together) == 1, "1")
         check("steps", self.steps, self.steps < self.max_steps, f"fewer than the {self.max_steps} the budget pays for")
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.steps += 1
         if self.steps >= self.max_steps:
             self.model.stop_training = True

@@ -9,6 +9,7 @@ Source: Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), Dirac canaries in t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -23,8 +24,18 @@ RATE, STEPS = 0.25, 8
 
 
 def gradient_audit(
-    shape, model, x, y, noise_multiplier, clip, canaries=1000, trials=2000, delta=1e-5, confidence=0.95, seed=0
-):
+    shape: Callable[[keras.Model, int], keras.Model],
+    model: keras.Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    noise_multiplier: float,
+    clip: float,
+    canaries: int = 1000,
+    trials: int = 2000,
+    delta: float = 1e-5,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[audit.Finding]:
     """Audits a DP-SGD mechanism with canaries in gradient space.
 
     Four games share the chance of error. "training" is one training: eight steps of Poisson sampling at rate 1/4, with

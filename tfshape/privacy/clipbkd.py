@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -14,7 +15,19 @@ from tfshape.privacy.training import Training, check, count
 CLEAN, STEPS = 64, 10
 
 
-def input_audit(shape, model, x, y, noise_multiplier, clip, runs=1000, copies=1, delta=1e-5, confidence=0.95, seed=0):
+def input_audit(
+    shape: Callable[[keras.Model, int], keras.Model],
+    model: keras.Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    noise_multiplier: float,
+    clip: float,
+    runs: int = 1000,
+    copies: int = 1,
+    delta: float = 1e-5,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[audit.Finding]:
     """Audits a DP-SGD mechanism by ClipBKD: trains it `runs` times, with the poison or without, by fair coins.
 
     The poison is `copies` times the image along the direction in which the data vary least, as long as an image is on

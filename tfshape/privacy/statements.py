@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from tfshape.privacy.training import NEIGHBORS, Training
 
@@ -14,17 +15,17 @@ USED = {
 
 
 def statement(
-    noise_multiplier,
-    batch_size,
-    num_examples,
-    steps,
-    delta,
-    sampling="shuffle",
-    seeded=False,
-    secure_noise=False,
-    count_trials=None,
-    **options,
-):
+    noise_multiplier: float,
+    batch_size: float,
+    num_examples: int,
+    steps: int,
+    delta: float,
+    sampling: str = "shuffle",
+    seeded: bool = False,
+    secure_noise: bool = False,
+    count_trials: int | None = None,
+    **options: Any,
+) -> str:
     """Says what privacy a DP-SGD run has, under which assumptions, and which of them the run does not meet.
 
     Args:

@@ -66,18 +66,18 @@ class Training:
         check("truncation", self.truncation, 0 <= self.truncation < 1, "0 <= truncation < 1")
 
     @property
-    def epochs(self):
+    def epochs(self) -> int:
         """Epochs begun: how often one example can be used, where it is used at most once an epoch."""
         return math.ceil(self.steps / (self.num_examples // self.batch_size))
 
-    def epsilon(self, delta):
+    def epsilon(self, delta: float) -> float:
         """Epsilon at `delta`, 0 < delta < 1; inf where the noise is 0 and steps are not. Raises ValueError."""
         check("delta", delta, 0 < delta < 1, "0 < delta < 1")
         if self.steps == 0:
             return 0.0
         return self.curve.epsilon(delta) if self.noise_multiplier > 0 else math.inf
 
-    def delta(self, epsilon):
+    def delta(self, epsilon: float) -> float:
         """Delta at `epsilon` >= 0; 1 where the noise is 0 and steps are not. Raises ValueError."""
         check("epsilon", epsilon, 0 <= epsilon < math.inf, "a number >= 0")
         if self.steps == 0:
@@ -85,7 +85,7 @@ class Training:
         return min(1.0, self.curve.delta(epsilon)) if self.noise_multiplier > 0 else 1.0
 
     @functools.cached_property
-    def curve(self):
+    def curve(self) -> curves.Curve:
         """The `Curve` of a training with noise and steps."""
         found = _untruncated(dataclasses.replace(self, truncation=0.0))
         spilled = self.truncation * self.count_trials

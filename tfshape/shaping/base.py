@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tfshape import plugins
+
+if TYPE_CHECKING:
+    import keras
+
+    from .examples import Examples
 
 REGISTRY = plugins.Registry("shaper", "tfshape.shapers", ("spelling", "weigh", "from_options"))
 
@@ -62,38 +67,38 @@ class Shaper:
     directions = False
 
     @property
-    def shapers(self):
+    def shapers(self) -> tuple[Shaper, ...]:
         """The elementary shapers, in the order they are applied."""
         return (self,)
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor | None:
         """The factor, [B] or [L, B], for the weights of `examples` (an `Examples`); None for all ones."""
         return None
 
-    def bound(self, previous, state=None):
+    def bound(self, previous: Any, state: Any = None) -> Any:
         """The l2 bound on one shaped example, given the bound `previous` (inf: none) before this shaper.
 
         `state`: this shaper's variables, if it has any; without them the bound is that of the first step.
         """
         return previous
 
-    def noise_for(self, bound):
+    def noise_for(self, bound: Any) -> Any:
         """The standard deviation of the noise this shaper adds to a sum of examples bounded by `bound` (None: not)."""
         return 0.0
 
-    def spend(self, multiplier):
+    def spend(self, multiplier: float) -> float:
         """The noise multiplier that is left once what this shaper itself releases is counted."""
         return multiplier
 
-    def variables(self, model):
+    def variables(self, model: keras.Model) -> dict[str, Any]:
         """The initial values, by name, of the variables in which a shaped `model` keeps this shaper's state."""
         return {}
 
-    def observe(self, examples, state):
+    def observe(self, examples: Examples, state: Any) -> tf.Tensor | None:
         """A scalar that is summed over the batch and handed to `advance`; None to observe nothing."""
         return None
 
-    def advance(self, state, update, observed, rows, normal):
+    def advance(self, state: Any, update: list, observed: tf.Tensor | None, rows: tf.Tensor, normal: tf.Tensor) -> None:
         """Assigns the next step's state.
 
         update: the step's update, a list like the model's trainable variables. observed: the sum of `observe` over
@@ -101,7 +106,7 @@ class Shaper:
         """
 
     @property
-    def sensitivity(self):
+    def sensitivity(self) -> float | None:
         """The l2 sensitivity of `sum_i w_i g_i` to adding or removing one example; None if it has no bound.
 
         Replacing one example by another moves the sum by at most twice this. Where the bound moves during
@@ -115,12 +120,12 @@ class Shaper:
         return bound if math.isfinite(bound) else None
 
     @property
-    def noise_stddev(self):
+    def noise_stddev(self) -> float:
         """The standard deviation, per coordinate, of the noise added to the sum (at the first step); 0.0 if none."""
         return self.shapers[-1].noise_for(self.sensitivity)
 
     @property
-    def noise_multiplier(self):
+    def noise_multiplier(self) -> float | None:
         """What an accountant reads: noise over sensitivity, with everything that is released counted.
 
         0.0 without noise and None without a sensitivity: both mean epsilon = inf.
@@ -133,7 +138,7 @@ class Shaper:
         return multiplier
 
     @property
-    def name(self):
+    def name(self: Any) -> str:
         """The spelling that `parse` reads, such as `clip(1.0)|noise(1.0)`."""
         words = []
         for index, field in enumerate(dataclasses.fields(self)):
@@ -145,16 +150,16 @@ class Shaper:
     def __str__(self):
         return self.name
 
-    def to_config(self):
+    def to_config(self: Any) -> dict[str, Any]:
         """A dict of plain values, from which `from_config` makes an equal shaper."""
         return {"shaper": self.spelling, **dataclasses.asdict(self)}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The same as `to_config`, under the name by which Keras serialises objects."""
         return self.to_config()
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Shaper:
         """The shaper that `to_config` described. Raises ValueError for an unknown name or option."""
         options = dict(config)
         name = options.pop("shaper", cls.spelling)
@@ -163,7 +168,7 @@ class Shaper:
         return REGISTRY[name].from_options(options)
 
     @classmethod
-    def from_options(cls, options):
+    def from_options(cls: Any, options: dict[str, Any]) -> Shaper:
         """The shaper with these keyword options. Raises ValueError for an unknown one or one that is missing."""
         fields = dataclasses.fields(cls)
         for key in options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import keras
 
@@ -34,7 +35,7 @@ class GaussianNoise(Shaper):
             if getattr(self, field) is not None:
                 object.__setattr__(self, field, number(f"noise {field}", getattr(self, field), 0))
 
-    def noise_for(self, bound):
+    def noise_for(self, bound: Any) -> Any:
         if self.stddev is not None:
             return self.stddev
         if bound is None:
@@ -77,19 +78,19 @@ class Chain(Shaper):
             flat[-1].noise_for(self.sensitivity)
 
     @property
-    def shapers(self):
+    def shapers(self) -> tuple[Shaper, ...]:
         return self.parts
 
     @property
-    def name(self):
+    def name(self) -> str:
         return "|".join(shaper.name for shaper in self.parts)
 
-    def to_config(self):
+    def to_config(self) -> dict[str, Any]:
         return {"shaper": self.spelling, "parts": [shaper.to_config() for shaper in self.parts]}
 
     @classmethod
-    def from_options(cls, options):
-        return cls([Shaper.from_config(part) for part in options.get("parts", ())])
+    def from_options(cls, options: dict[str, Any]) -> Chain:
+        return cls(tuple(Shaper.from_config(part) for part in options.get("parts", ())))
 
 
 def dp_sgd(clip: float = 1.0, noise: float = 1.0) -> Chain:

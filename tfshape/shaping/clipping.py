@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from .base import Shaper, least, number, register
+from .examples import Examples
 
 
 @keras.saving.register_keras_serializable(package="tfshape")
@@ -26,10 +28,10 @@ class Clip(Shaper):
     def __post_init__(self):
         object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         return self.clip / tf.maximum(examples.norms, self.clip)
 
-    def bound(self, previous, state=None):
+    def bound(self, previous: Any, state: Any = None) -> Any:
         return least(previous, self.clip)
 
 
@@ -51,10 +53,10 @@ class Normalize(Shaper):
         object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
         object.__setattr__(self, "gamma", number("gamma", self.gamma, 0, above=True))
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         return self.clip / (examples.norms + self.gamma)
 
-    def bound(self, previous, state=None):
+    def bound(self, previous: Any, state: Any = None) -> Any:
         return self.clip
 
 
@@ -74,13 +76,13 @@ class PerLayerClip(Shaper):
     def __post_init__(self):
         object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         norms = examples.layer_norms
         layers = tf.cast(tf.shape(norms)[0], norms.dtype)
         each = self.clip / tf.sqrt(layers)
         return each / tf.maximum(norms, each)
 
-    def bound(self, previous, state=None):
+    def bound(self, previous: Any, state: Any = None) -> Any:
         return least(previous, self.clip)
 
 
@@ -113,27 +115,27 @@ class AdaptiveClip(Shaper):
         object.__setattr__(self, "learning_rate", number("learning_rate", self.learning_rate, 0, above=True))
         object.__setattr__(self, "count_stddev", number("count_stddev", self.count_stddev, 0))
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         norms = examples.norms
         clip = tf.cast(state["clip"], norms.dtype)
         return clip / tf.maximum(norms, clip)
 
-    def bound(self, previous, state=None):
+    def bound(self, previous: Any, state: Any = None) -> Any:
         return self.initial if state is None else tf.convert_to_tensor(state["clip"])
 
-    def spend(self, multiplier):
+    def spend(self, multiplier: float) -> float:
         if multiplier == 0 or self.count_stddev == 0:
             return 0.0
         return (multiplier**-2 + (2 * self.count_stddev) ** -2) ** -0.5
 
-    def variables(self, model):
+    def variables(self, model: keras.Model) -> dict[str, Any]:
         return {"clip": self.initial}
 
-    def observe(self, examples, state):
+    def observe(self, examples: Examples, state: Any) -> tf.Tensor:
         unclipped = tf.cast(examples.norms <= tf.cast(state["clip"], examples.mask.dtype), examples.mask.dtype)
         return tf.reduce_sum((unclipped - 0.5) * examples.mask)
 
-    def advance(self, state, update, observed, rows, normal):
+    def advance(self, state: Any, update: list, observed: tf.Tensor | None, rows: tf.Tensor, normal: tf.Tensor) -> None:
         share = (observed + self.count_stddev * normal) / rows + 0.5
         factor = tf.exp(-self.learning_rate * (share - self.quantile))
         state["clip"].assign(state["clip"] * tf.cast(factor, state["clip"].dtype))

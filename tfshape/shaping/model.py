@@ -47,15 +47,23 @@ def shape(
         return model
     if not isinstance(shaping, Shaper):
         raise ValueError(f"shaping must be a Shaper such as dp_sgd(clip=1.0, noise=1.0), or None; got {shaping!r}")
-    options = {"batch_size": batch_size, "microbatch": microbatch, "seed": seed, "secure_noise": secure_noise}
-    return ShapedModel(model, shaping, **options)
+    return ShapedModel(model, shaping, batch_size, microbatch, seed, secure_noise)
 
 
 @keras.saving.register_keras_serializable(package="tfshape")
 class ShapedModel(keras.Model):
     """The Keras model that `shape` returns. `model` is the original, `shaping` the shaper."""
 
-    def __init__(self, model, shaping, batch_size=None, microbatch=None, seed=None, secure_noise=False, name=None):
+    def __init__(
+        self,
+        model: keras.Model,
+        shaping: Shaper,
+        batch_size: int | None = None,
+        microbatch: int | None = None,
+        seed: int | None = None,
+        secure_noise: bool = False,
+        name: str | None = None,
+    ) -> None:
         for key, value in {"batch_size": batch_size, "microbatch": microbatch}.items():
             if value is not None:
                 whole(key, value, 1)
@@ -82,27 +90,34 @@ class ShapedModel(keras.Model):
         self.output_names = getattr(model, "output_names", None)
         self.built = model.built
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.model(inputs, training=training)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list:
         """The compiled metrics, and two that are the training's own: its loss, and the count `nonfinite`."""
         return [*super().metrics, *self._counts.value]
 
-    def compile(self, optimizer="rmsprop", loss=None, metrics=None, loss_weights=None, **options):
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        **options: Any,
+    ) -> None:
         """As `keras.Model.compile`. Raises ValueError unless `loss` gives a value an example for every output."""
         self._example_loss = joint_loss(loss, loss_weights, self.output_names)
         options = portable.compile_options(options)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, loss_weights=loss_weights, **options)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles as the saved model was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         replica = tf.distribute.get_replica_context()
         rows = self._rows(x, replica)
@@ -127,7 +142,7 @@ class ShapedModel(keras.Model):
         logs = self._without_own(self.compute_metrics(x, y, y_pred, sample_weight))
         return {**logs, "loss": mean_loss.result(), "nonfinite": nonfinite.result()}
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         return self._without_own(super().test_step(data))
 
     def _without_own(self, logs):
@@ -160,7 +175,7 @@ class ShapedModel(keras.Model):
         }
         return examples.weighted_sum(scale), found.y_pred, found.regularization(), tallies
 
-    def example_weights(self, found):
+    def example_weights(self, found: gradients.PerExample) -> tf.Tensor:
         """The weights, [B] or [L, B], that the next step would give `found`, the engine's gradients of a batch."""
         norms = found.norms
         valid = tf.math.is_finite(found.losses) & tf.math.is_finite(norms)
@@ -238,7 +253,7 @@ class ShapedModel(keras.Model):
                     shaper.advance(state, released, observed[index], tf.cast(rows, tf.float32), extra[index])
         return update
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What `from_config` needs: the original model, the shaping, and the other arguments of `shape`."""
         return {
             "model": keras.saving.serialize_keras_object(self.model),
@@ -251,7 +266,7 @@ class ShapedModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> ShapedModel:
         """The shaped model of `get_config`."""
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
         return cls(**{**config, "model": model, "shaping": Shaper.from_config(config["shaping"])})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from .base import Shaper, number, register, whole
+from .examples import Examples
 
 _REFERENCES = ("batch_mean", "momentum", "geometric_median")
 
@@ -55,14 +57,14 @@ class Orient(Shaper):
         return str(self.reference).endswith(".npz")
 
     @property
-    def per_example(self):
+    def per_example(self) -> bool:  # type: ignore[override]
         return self.reference == "momentum" or self._trusts
 
     @property
-    def whole_batch(self):
+    def whole_batch(self) -> bool:  # type: ignore[override]
         return not self.per_example
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         cosines, known = self._cosines(examples, state)
         low = tf.zeros_like(cosines) if self.drop else (1 + tf.maximum(cosines, -1.0)) / (1 + self.cosine)
         return tf.where(known & (cosines < self.cosine), low, tf.ones_like(cosines))
@@ -91,12 +93,12 @@ class Orient(Shaper):
             raise ValueError(f"{self} takes gradients at other examples, which only a shaped model can do")
         return examples.mean_gradient(*_read_trusted(self.reference))
 
-    def variables(self, model):
+    def variables(self, model: keras.Model) -> dict[str, Any]:
         if self.reference != "momentum":
             return {}
         return {f"momentum_{i}": tf.zeros(v.shape, v.dtype) for i, v in enumerate(_built(model).trainable_variables)}
 
-    def advance(self, state, update, observed, rows, normal):
+    def advance(self, state: Any, update: list, observed: tf.Tensor | None, rows: tf.Tensor, normal: tf.Tensor) -> None:
         for past, new in zip(state.values(), update):
             past.assign(self.decay * past + (1 - self.decay) * tf.cast(new, past.dtype))
 
@@ -123,7 +125,7 @@ class GeometricMedian(Shaper):
         whole("iterations", self.iterations, 1)
         object.__setattr__(self, "smoothing", number("smoothing", self.smoothing, 0, above=True))
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         return _median_shares(examples.gram(), examples.mask, self.iterations, self.smoothing) * examples.count
 
 
@@ -151,7 +153,7 @@ class Krum(Shaper):
         if self.keep is not None:
             whole("keep", self.keep, 1)
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         count = examples.count
         poisons = tf.math.ceil(self.rate * count)
         neighbours = tf.maximum(count - poisons - 2, 1)
@@ -185,7 +187,7 @@ class Trim(Shaper):
     def __post_init__(self):
         object.__setattr__(self, "rate", number("rate", self.rate, 0, 1, below=True))
 
-    def weigh(self, examples, state):
+    def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         gram = examples.gram()
         shares = _median_shares(gram, examples.mask, GeometricMedian.iterations, GeometricMedian.smoothing)
         keep = tf.maximum(examples.count - tf.math.ceil(self.rate * examples.count), 1)

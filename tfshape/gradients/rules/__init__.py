@@ -1,5 +1,7 @@
 """One rule a family of layers: what to note in the forward pass, and which part to make of it."""
 
+from typing import Any
+
 import keras
 
 from tfshape.gradients import layers as layers_lib
@@ -9,7 +11,7 @@ _RULES = [dense.Rule, dense.EinsumRule, convolution.Rule, embedding.Rule, normal
 _WHOLE = (keras.layers.RNN, keras.layers.TimeDistributed)
 
 
-def register(rule):
+def register(rule: Any) -> Any:
     """Adds a `rules.base.Rule` for layers of your own, asked before all others; a decorator of its class."""
     _RULES.insert(0, rule)
     return rule
