@@ -4,7 +4,7 @@ import io
 
 from tfshape.benchmarks.shaping import LABELS
 
-_PLAIN = {"sgd", "torch_sgd", "jax_sgd"}
+_PLAIN = {"sgd", "torch_sgd", "jax_sgd", "jax_keras_sgd"}
 _MARKERS = dict(zip(LABELS, "sovDP*x^<1+"))
 
 

@@ -50,10 +50,12 @@ PEERS = {
     "jax_privacy": (
         Variant("jax_sgd", "jax", "jax_sgd", "JAX SGD"),
         Variant("jax_privacy", "jax", "jax_sgd", "JAX-Privacy clipped_grad"),
+        Variant("jax_keras_sgd", "jax_keras", "jax_keras_sgd", "Keras SGD on JAX"),
+        Variant("jax_privacy_keras", "jax_keras", "jax_keras_sgd", "JAX-Privacy Keras API"),
     ),
 }
 LABELS = {variant.name: variant.label for variant in (*OURS, *sum(PEERS.values(), ()))}
-NEEDS = {"opacus": ("torch", "opacus"), "jax_privacy": ("jax", "flax", "optax", "jax-privacy")}
+NEEDS = {"opacus": ("torch", "opacus"), "jax_privacy": ("jax", "flax", "optax", "jax-privacy", "keras")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Settings:
         models: names: `lr`, `mlp` or `mlp:WIDTH`, `cnn`, `resnet20`, `text`.
         batch_sizes: ints >= 1.
         peers: names of PEERS to compare with; None: all that are at hand.
-        opacus_python, jax_python: interpreters that have Opacus, and JAX-Privacy with flax; or None.
+        opacus_python, jax_python: interpreters that have Opacus, and JAX-Privacy with flax and keras; or None.
         blocks: int >= 2, timed blocks a variant; fewer for one whose blocks took `timeout` altogether.
         block_seconds: > 0, about how long a block is; it has at least one step.
         timeout: > 0, seconds for starting, for the first steps, and for a block, after which a variant is given up.

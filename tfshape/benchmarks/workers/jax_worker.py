@@ -92,6 +92,9 @@ class Trainer:
         self.step, self.state = jax.jit(step, donate_argnums=0), (params, transformation.init(params))
         self.run(1)
 
+    def plain(self):
+        self.prepare(jax.grad(self.loss), optax.sgd(LEARNING_RATE))
+
     def private(self, microbatch):
         from jax_privacy import clipped_grad, noise_addition
 
@@ -120,10 +123,10 @@ class Trainer:
 
     def train(self, steps):
         if self.step is None:
-            if self.variant == "jax_privacy":
+            if self.variant.startswith("jax_privacy"):
                 self.tune()
             else:
-                self.prepare(jax.grad(self.loss), optax.sgd(LEARNING_RATE))
+                self.plain()
         return self.run(steps)
 
     def run(self, steps):
