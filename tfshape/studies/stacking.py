@@ -63,7 +63,7 @@ def train(settings, choice, examples):
     stddev = 0.0 if shaper is None else shaper.shapers[-1].noise_for(shaper.sensitivity) or 0.0
     run = _program(_layers(models[0]), len(models), recipe.optimizer, clip is not None, stddev > 0)
     x, y = (tf.stack(arrays) for arrays in zip(*examples))
-    weights = [tf.stack(parts) for parts in zip(*(model.trainable_variables for model in models))]
+    weights = [tf.stack(list(map(tf.convert_to_tensor, vs))) for vs in zip(*(m.trainable_variables for m in models))]
     numbers = (recipe.learning_rate, recipe.batch_size, clip or 0.0, stddev / recipe.batch_size)
     seeds = tf.constant(seeds, tf.int64)
     found = run(x, y, tf.constant(rows), tf.constant(marks), weights, seeds, *map(tf.constant, numbers))
