@@ -113,7 +113,7 @@ def _plan(experiment):
     """The plan, and the defenses: none, and those that the flags name."""
     from tfshape import evaluation
 
-    for name, default in (("poisons", None), ("engine", "fast"), ("adaptive", False)):
+    for name, default in (("poisons", None), ("engine", "fast"), ("adaptive", False), ("distribute", None)):
         if getattr(experiment, name) != default:
             raise ValueError(f"{name}={getattr(experiment, name)!r}: allowed is {default!r}")
     if len(experiment.counts) > 1:

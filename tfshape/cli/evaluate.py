@@ -9,7 +9,8 @@
 Prints one table, a row a defense: test accuracy and attack success rate with 95% intervals beside controls without
 the attack, epsilon with its assumptions, seconds a training. Writes --output_dir: results.csv, trials.jsonl (one line
 a trained victim, as it finishes), config.json, poisons/*.npz, figure.png. The same command with the same --output_dir
-goes on where an interrupted run stopped.
+goes on where an interrupted run stopped. --distribute=multi_worker is to be started on every machine, with a TF_CONFIG
+that names them all; the chief, or worker 0, prints and writes.
 """
 
 import datetime
@@ -32,9 +33,12 @@ def main():
     common.check_writable("output_dir", output_dir)
 
     from tfshape import evaluation, reporting
+    from tfshape.evaluation import distribution
 
     with common.progress() as progress:
         results = evaluation.evaluate(experiment, output_dir, progress)
+    if not distribution.leads(experiment.distribute):
+        return
     print(results.caption())
     print(results.table().to_string(index=False))
     if len(experiment.counts) > 1 and "intended_label" in results.trials[0]:

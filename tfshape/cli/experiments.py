@@ -4,7 +4,16 @@ from absl import flags
 
 from tfshape import attacks, calls, datasets, models
 from tfshape.cli import common
-from tfshape.evaluation.experiment import ENGINES, KNOWLEDGE, SAMPLING, SCENARIOS, Experiment, require, require_engine
+from tfshape.evaluation.experiment import (
+    DISTRIBUTE,
+    ENGINES,
+    KNOWLEDGE,
+    SAMPLING,
+    SCENARIOS,
+    Experiment,
+    require,
+    require_engine,
+)
 
 FLAGS = flags.FLAGS
 
@@ -49,6 +58,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("count_trials", Experiment.count_trials, "trainings on these data that epsilon shall cover")
 flags.DEFINE_bool("secure_noise", Experiment.secure_noise, "noise from the system's cryptographic generator")
+flags.DEFINE_string("distribute", None, f"train a victim on several devices: {' or '.join(DISTRIBUTE)} (TF_CONFIG)")
 flags.DEFINE_float("delta", Experiment.delta, "delta at which epsilon is reported")
 flags.DEFINE_bool("controls", Experiment.controls, "train each victim also without the attack")
 flags.DEFINE_integer("seed", Experiment.seed, "seed that everything random derives from")

@@ -36,6 +36,10 @@ def choices(experiment, num_examples):
     for text in texts:
         choice = _choice(text)
         found.setdefault(choice.name, choice)
+    for name, choice in found.items():
+        alone = choice.sanitiser is None and not any(s.whole_batch for s in getattr(choice.shaper, "shapers", ()))
+        words = f"None with {name}: each replica sees its own examples only"
+        require("distribute", e.distribute, e.distribute is None or alone, words)
     shaped = [choice for choice in found.values() if choice.shaper is not None]
     require("adaptive", e.adaptive, bool(shaped) or not e.adaptive, "False without a shaping to adapt to")
     return found

@@ -11,6 +11,7 @@ ENGINES = ("fast", "tensorflow_privacy")
 SCENARIOS = ("scratch", "finetune", "transfer")
 KNOWLEDGE = ("white_box", "grey_box", "black_box")
 SAMPLING = ("shuffle", "poisson", "balls_in_bins")
+DISTRIBUTE = ("mirrored", "multi_worker")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Experiment:
         delta: at which epsilon is reported, 0 < delta < 1.
         count_trials: how many trainings on these data the reported epsilon is for, >= 1.
         secure_noise: noise from the operating system's cryptographic generator instead of the seed.
+        distribute: how each victim trains on several devices at once, by tf.distribute: "mirrored", on those of this
+            machine; "multi_worker", on those of all processes that TF_CONFIG names, each of which runs this experiment.
+            None: on one. Needs engine fast and shapers that weigh examples one by one; `batch_size` is of all replicas
+            together.
         controls: whether each victim is paired with one trained without the attack (unperturbed base examples).
         seed: from which every random draw of the experiment derives, >= 0.
 
@@ -93,6 +98,7 @@ class Experiment:
     delta: float = 1e-5
     count_trials: int = 1
     secure_noise: bool = False
+    distribute: str | None = None
     controls: bool = True
     seed: int = 0
 
@@ -132,6 +138,8 @@ class Experiment:
         shuffled = not theirs or self.sampling in (None, "shuffle")
         require("sampling", self.sampling, shuffled, "shuffle with engine tensorflow_privacy")
         require("secure_noise", self.secure_noise, not (theirs and self.secure_noise), "engine fast only")
+        require("distribute", self.distribute, self.distribute in (None, *DISTRIBUTE), ", ".join(DISTRIBUTE))
+        require("distribute", self.distribute, not (theirs and self.distribute), "None with engine tensorflow_privacy")
         divides = self.num_microbatches is None or self.batch_size % self.num_microbatches == 0
         known = self.num_microbatches is None or theirs
         require("num_microbatches", self.num_microbatches, known, "None unless engine is tensorflow_privacy")

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable
 
 from tfshape import attacks, calls, datasets, models, poison
-from tfshape.evaluation import accounting, choices, victims
+from tfshape.evaluation import accounting, choices, distribution, victims
 from tfshape.evaluation.experiment import Experiment, require, require_engine
 from tfshape.evaluation.provenance import provenance
 from tfshape.evaluation.results import Results
@@ -29,7 +29,8 @@ def evaluate(
     Args:
         experiment: a `ts.Experiment`.
         output_dir: where results are written as they come (see `Results`), and continued from if an earlier run of the
-            same experiment was interrupted; None keeps them in memory.
+            same experiment was interrupted; None keeps them in memory. Of several processes that train victims together
+            the leading one alone writes.
         progress: called as `progress(done, total, words)` before each piece of work, and after the last.
 
     Returns:
@@ -39,8 +40,9 @@ def evaluate(
         ValueError: for a value that is not allowed; nothing has been written then.
         OSError: if `output_dir` cannot be written; before any work is done.
     """
+    distribution.strategy(experiment.distribute)  # before TensorFlow has computed anything
     e, prepared = experiment, plan(experiment)
-    results = Results(e, output_dir, provenance())
+    results = Results(e, output_dir if distribution.leads(e.distribute) else None, provenance())
     saved, defenses = prepared.saved, prepared.defenses
     work = victims_of(e, defenses, prepared.counts)
     trials = len(prepared.settings)
@@ -49,7 +51,8 @@ def evaluate(
         crafted: dict = {}
         known: dict = {}
         for count, name, data in work:
-            if results.find(trial, count, name, data) is None:
+            missing = results.find(trial, count, name, data) is None
+            if distribution.from_leader(e.distribute, missing):
                 adapted = name if data == "adaptive" else None
                 if (count, adapted) not in crafted:
                     note(done, total, f"trial {trial + 1} of {trials}: crafting")

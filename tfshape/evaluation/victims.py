@@ -7,12 +7,13 @@ import functools
 import hashlib
 import secrets
 import time
+import zlib
 
 import numpy as np
 
 from tfshape import attacks, models, poison, shaping
-from tfshape.evaluation import accounting
-from tfshape.evaluation.experiment import Experiment
+from tfshape.evaluation import accounting, distribution
+from tfshape.evaluation.experiment import Experiment, require
 
 
 def initial_recipe(experiment):
@@ -255,9 +256,21 @@ def train(setting, shaper, model, x, y, callbacks=()):
     data = tf.data.Dataset.from_tensor_slices((x, y))
     scheme = accounting.sampling(e, shaper)
     # nothing is private whose batches can be drawn again
-    order = secrets.randbits(32) if e.secure_noise and shaper is not None else seed
-    shaped = _shaped(model, e, shaper, seed, scheme)
-    models.fit(shaped, data, recipe(e), order, callbacks=callbacks, sampling=scheme)
+    hidden = e.secure_noise and shaper is not None
+    order = distribution.from_leader(e.distribute, secrets.randbits(32)) if hidden else seed
+    found = distribution.strategy(e.distribute)
+    if found is None:
+        models.fit(_shaped(model, e, shaper, seed, scheme), data, recipe(e), order, callbacks, sampling=scheme)
+        return
+    digest = zlib.crc32(_digest(x, y))
+    words = "processes that craft the same poison; these do not, so give them one by poisons"
+    require("distribute", e.distribute, distribution.from_leader(e.distribute, digest) == digest, words)
+    with found.scope():
+        twin = setting.new_victim()
+        twin.set_weights(model.get_weights())
+        shaped = _shaped(twin, e, shaper, seed, scheme)
+        models.fit(shaped, data, recipe(e), order, callbacks, sampling=distribution.sampler(found, scheme))
+    model.set_weights(twin.get_weights())
 
 
 def _shaped(model, experiment, shaper, seed, scheme):

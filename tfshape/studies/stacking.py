@@ -30,7 +30,8 @@ def can(setting, choice):
     relu; under clipping, of dense ones.
     """
     e = setting.experiment
-    if choice.sanitiser is not None or e.scenario == "transfer" or e.optimizer not in OPTIMIZERS or e.secure_noise:
+    special = e.secure_noise or e.distribute or e.scenario == "transfer"
+    if special or choice.sanitiser is not None or e.optimizer not in OPTIMIZERS:
         return False
     layers = _layers(setting.new_victim())
     if layers is None:

@@ -20,7 +20,7 @@ TRIAL = "tfshape.studies.trial:run"
 # Attributes of an `Experiment` that neither its poison nor its undefended victims depend on, and more of which its
 # poison does not.
 OF_DEFENSES = ("clip", "noise", "epsilon", "shaping", "defense", "adaptive", "controls")
-OF_VICTIMS = ("engine", "num_microbatches", "sampling", "delta", "count_trials", "secure_noise")
+OF_VICTIMS = ("engine", "num_microbatches", "sampling", "delta", "count_trials", "secure_noise", "distribute")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +88,8 @@ def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experime
     """
     found = []
     for values, e in points:
+        words = "None or mirrored in a study, whose workers train victims of their own"
+        require("distribute", e.distribute, e.distribute != "multi_worker", words)
         config = {name: value for name, value in e.to_dict().items() if name != "trials"}
         data, trials = _fingerprint_of(e.dataset, e.data_dir, e.classes), e.trials
         inputs = (data,) * trials
