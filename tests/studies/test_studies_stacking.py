@@ -7,7 +7,7 @@ import pytest
 
 import tfshape as ts
 from tfshape import evaluation
-from tfshape.evaluation import victims
+from tfshape.evaluation import accounting, victims
 from tfshape.studies import stacking, trial
 
 
@@ -40,7 +40,9 @@ def test_each_is_as_if_alone(model, shaping, options):
     assert all(stacking.can(setting, choice) for setting in plan.settings)
     poisons = [setting.craft(plan.counts[0])[0] for setting in plan.settings]
     examples = [setting.examples("poison", p)[:2] for setting, p in zip(plan.settings, poisons)]
-    together = stacking.train(plan.settings, choice, examples)
+    together = [setting.new_victim() for setting in plan.settings]
+    seeds, scheme = [setting.seed("victim") for setting in plan.settings], accounting.sampling(e, choice.shaper)
+    stacking.train(together, [choice.shaper] * 3, victims.recipe(e), seeds, examples, scheme)
     x = plan.dataset.test.x
     logits = [ts.models.predict(model, x) for model in together]
     for setting, p, stacked in zip(plan.settings, poisons, logits):
@@ -49,6 +51,35 @@ def test_each_is_as_if_alone(model, shaping, options):
         ((_, (predict, _, _), _),) = known.values()
         np.testing.assert_allclose(stacked, predict(x), atol=1e-4)
     assert np.abs(logits[0] - logits[1]).max() > 0.01  # of their own
+
+
+@pytest.mark.parametrize(
+    ("model", "scheme"),
+    [
+        ("lr", "shuffle"),
+        pytest.param("mlp", "shuffle", marks=pytest.mark.slow),
+        pytest.param("lr", "poisson", marks=pytest.mark.slow),
+    ],
+)
+def test_defenses_side_by_side_on_the_same_batches(model, scheme):
+    """Undefended, clipped and noisy victims of one seed, with their accuracies after every epoch."""
+    data = ts.datasets.load("digits")
+    recipe = ts.models.Recipe("adam", 0.01, batch_size=100, epochs=3)
+    names = ["clip(0.02)", "clip(0.5)|noise(0.0)", "clip(0.5)|noise(0.5)"]
+    shapers = [None] * (scheme == "shuffle") + [ts.shaping.parse(name) for name in names]
+    together = [ts.models.build(model, data.input_shape, 10, seed=3) for _ in shapers]
+    examples = data.train.x, data.train.y
+    paths = stacking.train(together, shapers, recipe, [7] * len(shapers), examples, scheme, data.test)
+    assert paths.shape == (3, len(shapers))
+    logits = []
+    for k, (shaper, stacked) in enumerate(zip(shapers, together)):
+        alone = ts.models.build(model, data.input_shape, 10, seed=3)
+        shaped = ts.shape(alone, shaper, batch_size=None if scheme == "shuffle" else 100, seed=7)
+        ts.models.fit(shaped, data.train.as_dataset(), recipe, 7, sampling=scheme)
+        logits.append(ts.models.predict(stacked, data.test.x))
+        np.testing.assert_allclose(logits[-1], ts.models.predict(alone, data.test.x), atol=1e-4)
+        assert paths[-1, k] == pytest.approx(ts.models.accuracy(stacked, data.test), abs=1e-6)
+    assert min(np.abs(one - other).max() for one, other in zip(logits, logits[1:])) > 0.01  # of their own
 
 
 @pytest.mark.parametrize(

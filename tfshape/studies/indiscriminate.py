@@ -1,34 +1,31 @@
-"""The indiscriminate table of Hong et al. 2020 (arXiv 2002.11497, section 6.2), trained again.
-
-FashionMNIST-3/4 (dresses and coats), a tenth of the training set held out; softmax regression with two logits, Adam
-0.01, batches of 300, 40 epochs; poison is added to the training set. Random label flips are copies of training examples
-with the other label, drawn anew for each seed. Slab poison (`ts.attacks.get("slab")`) is the same for all seeds.
-"""
+"""The indiscriminate table of Hong et al. 2020 (arXiv 2002.11497, section 6.2), trained again: see `ABOUT`."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 import math
-import pathlib
 
 import numpy as np
 import pandas as pd
 
-from tfshape import attacks, datasets, models, privacy
-from tfshape.evaluation import results, statistics
+from tfshape import attacks, datasets, models, poison, privacy, shaping
+from tfshape.evaluation import statistics
 from tfshape.evaluation.experiment import require
-from tfshape.evaluation.provenance import provenance
-from tfshape.studies import stacked_lr
-from tfshape.studies.stacked_lr import Defense
+from tfshape.studies import stacking
+from tfshape.studies.cache import Cache
+from tfshape.studies.store import Store
+from tfshape.studies.study import Point, Study, fingerprint
+from tfshape.studies.words import markdown
 
-SCHEMA = 1
+FUNCTION = "tfshape.studies.indiscriminate:run"
 RECIPE = models.Recipe("adam", 0.01, batch_size=300, epochs=40)
 RATES = (0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.2, 0.3, 0.4)
+NOISES = (0.25, 0.025, 0.00025)
 DEFENSES = (
-    Defense(),
-    *(Defense(clip) for clip in (0.1, 1.0, 2.0, 4.0, 8.0)),
-    *(Defense(4.0, noise) for noise in (0.25, 0.025, 0.00025)),
+    "none",
+    *(f"clip({clip:g})" for clip in (0.1, 1, 2, 4, 8)),
+    *(f"clip(4)|noise({noise:g})" for noise in NOISES),
 )
 DELTA = 1e-5
 PUBLISHED = {  # (attack, rate, defense): best epoch's accuracy, one run each; the authors' results/ipoisoning
@@ -49,6 +46,11 @@ PUBLISHED = {  # (attack, rate, defense): best epoch's accuracy, one run each; t
     ("slab", 0.4, "clip(8)"): 0.787,
 }
 TOLERANCE = {"clean": 0.01, "label_flip": 0.01, "slab": 0.03}
+ABOUT = (
+    "FashionMNIST-3/4 (dresses and coats), a tenth of the training set held out; softmax regression with two logits,\n"
+    "Adam 0.01, batches of 300, 40 epochs; poison is added to the training set. Random label flips are copies of\n"
+    "training examples with the other label, drawn anew for each seed; slab poison is the same for all seeds."
+)
 WHY = (
     "Theirs: one run each, stopped at the first epoch that reaches 0.954, so that no best lies far above it; slab\n"
     "poison is read from files made by another program (quantile 65) and clipped to [0, 1] on reading, which can\n"
@@ -59,64 +61,56 @@ WHY = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """What to train.
-
-    Attributes:
-      dataset, data_dir: as `ts.datasets.load` takes them; classes 3 and 4 are used.
-      rates: shares of poison, each in (0, 1], of the clean training set.
-      seeds: int >= 2, trainings of each cell.
-
-    Raises:
-      ValueError: a value outside these.
-    """
-
-    dataset: str = "fashion_mnist"
-    data_dir: str | None = None
-    rates: tuple = RATES
-    seeds: int = 5
-
-    def __post_init__(self):
-        require("seeds", self.seeds, isinstance(self.seeds, int) and self.seeds >= 2, "an integer >= 2")
-        require("rates", self.rates, all(0 < rate <= 1 for rate in self.rates), "shares above 0 and at most 1")
-
-
-def run(table, output_dir, progress=None):
-    """Trains every cell of a `Table` that `output_dir` does not hold yet.
+def study(folder, dataset="fashion_mnist", data_dir=None, trials=5, rates=RATES):
+    """The `Study` of the table.
 
     Args:
-      table: a `Table`.
-      output_dir: gets trials.csv (a row a trained model, as they finish), slab.csv and config.json.
-      progress: called as `progress(done, total, words)`.
-
-    Returns:
-      (trials, slab): pandas.DataFrames of the two files.
+        folder: where it lives.
+        dataset, data_dir: as `ts.datasets.load` takes them; classes 3 and 4 are used.
+        trials: int >= 2, trainings of each cell, each of a seed.
+        rates: shares of poison, each in (0, 1], of the clean training set.
 
     Raises:
-      ValueError: `output_dir` holds another table. OSError: it cannot be written.
+        ValueError: a value outside these, or data that cannot be had.
     """
-    note = progress or (lambda done, total, words: None)
-    clean = held_out(datasets.load(table.dataset, table.data_dir, classes=(3, 4)))
-    folder = _open(table, pathlib.Path(output_dir))
-    rows, facts = (_read(folder / name) for name in ("trials.csv", "slab.csv"))
-    groups = [("clean", 0.0), *((attack, rate) for rate in table.rates for attack in ("label_flip", "slab"))]
-    total = len(groups) * table.seeds
-    for done, (attack, rate) in enumerate(groups):
-        trained = {row["seed"] for row in rows if (row["attack"], row["rate"]) == (attack, rate)}
-        poisons = None
-        for seed in sorted(set(range(table.seeds)) - trained):
-            note(done * table.seeds + seed, total, f"{attack} {rate:.0%}, seed {seed}")
-            if attack == "label_flip" or poisons is None:
-                poisons = _craft(attack, rate, clean, seed)
-            if attack == "slab" and all(fact["rate"] != rate for fact in facts):
-                kept = {name: poisons.config[name] for name in ("quantile", "passes", "loss_bound")}
-                facts.append({"rate": rate, "num_poisons": len(poisons), **kept})
-                results.write_atomically(folder / "slab.csv", pd.DataFrame(facts).to_csv(index=False))
-            rows += _train(attack, rate, clean, poisons, seed)
-            results.write_atomically(folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))
-    note(total, total, "done")
-    return pd.DataFrame(rows), pd.DataFrame(facts)
+    require("trials", trials, isinstance(trials, int) and trials >= 2, "an integer >= 2")
+    require("rates", rates, all(0 < rate <= 1 for rate in rates), "shares above 0 and at most 1")
+    data, points = fingerprint(_clean(dataset, data_dir)), []
+    for attack, rate in [("clean", 0.0), *((attack, rate) for rate in rates for attack in ("label_flip", "slab"))]:
+        values = {"attack": attack, "rate": rate}
+        group = values if attack == "slab" else None  # whose trials share their poison
+        points.append(
+            Point({**values, "dataset": dataset, "data_dir": data_dir}, trials, values, (data,) * trials, group)
+        )
+    return Study(folder, tuple(points), FUNCTION)
+
+
+def run(config, trial, folder):
+    """Trains a victim under each of `DEFENSES` on one poison; `trial` is the seed. See `Study.function`."""
+    clean = _clean(config["dataset"], config["data_dir"])
+    attack, rate, train = config["attack"], config["rate"], clean.train
+    fact = None
+    if attack != "clean":
+        poisons = _poisons(attack, rate, clean, trial, folder)
+        x, y = np.concatenate([train.x, poisons.x]), np.concatenate([train.y, poisons.y])
+        train = datasets.Split(x, y)
+        if attack == "slab":
+            kept = {name: poisons.config[name] for name in ("quantile", "passes", "loss_bound")}
+            fact = {"rate": rate, "num_poisons": len(poisons), **kept}
+    victims = [models.build("lr", train.x.shape[1:], clean.num_classes, seed=trial) for _ in DEFENSES]
+    shapers, seeds = [shaping.parse(name) for name in DEFENSES], [trial] * len(DEFENSES)
+    paths = stacking.train(victims, shapers, RECIPE, seeds, (train.x, train.y), "shuffle", clean.test)
+    about = {"attack": attack, "rate": rate, "seed": trial, "num_examples": len(train)}
+    rows = [
+        {**about, "defense": name, "last": float(path[-1]), "best": float(path.max())}
+        for name, path in zip(DEFENSES, paths.T)
+    ]
+    return {"rows": rows, "slab": fact}
+
+
+@functools.lru_cache(maxsize=1)
+def _clean(dataset, data_dir):
+    return held_out(datasets.load(dataset, data_dir, classes=(3, 4)))
 
 
 def held_out(dataset):
@@ -130,47 +124,26 @@ def held_out(dataset):
     return dataclasses.replace(dataset, train=datasets.Split(train.x[keep], train.y[keep]))
 
 
-def _open(table, folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {"schema": SCHEMA, "table": json.loads(json.dumps(dataclasses.asdict(table))), **provenance()}
-    path = folder / "config.json"
-    if path.exists():
-        found = json.loads(path.read_text("utf-8"))
-        same = all(found.get(name) == config[name] for name in ("schema", "table"))
-        require("output_dir", str(folder), same, "a new directory; this one holds another table")
-    else:
-        results.write_atomically(path, json.dumps(config, indent=2) + "\n")
-    return folder
+def _poisons(attack, rate, dataset, seed, folder):
+    """The `Poisons` of one training, all of them to be added: slab poison is that of seed 0 for all seeds."""
+
+    def craft():
+        problem = attacks.Problem(dataset, "lr", RECIPE, round(rate * len(dataset.train)), seed)
+        return attacks.get(attack)().craft(problem)
+
+    if attack != "slab":
+        return craft()
+    seed, key = 0, [FUNCTION, fingerprint(dataset), attack, rate]
+    load, save = poison.Poisons.load, lambda path, poisons: poisons.save(path)
+    return Cache(f"{folder}/cache").get("poisons", key, craft, save, load)[0]
 
 
-def _read(path):
-    return pd.read_csv(path).to_dict("records") if path.exists() else []
-
-
-def _craft(attack, rate, dataset, seed):
-    """The `Poisons` of one cell, all of them to be added; None for the clean cell."""
-    if attack == "clean":
-        return None
-    count = round(rate * len(dataset.train))
-    problem = attacks.Problem(dataset, "lr", RECIPE, count, seed)
-    return attacks.get(attack)().craft(problem)
-
-
-def _train(attack, rate, dataset, poisons, seed):
-    train = dataset.train
-    if poisons is not None:
-        x, y = np.concatenate([train.x, poisons.x]), np.concatenate([train.y, poisons.y])
-        train = datasets.Split(x, y)
-    accuracies, _, _ = stacked_lr.train(train, dataset.test, dataset.num_classes, DEFENSES, RECIPE, seed)
-    rows = []
-    for defense, path in zip(DEFENSES, accuracies.T):
-        spent = defense.noise, RECIPE.batch_size, len(train), RECIPE.epochs * (len(train) // RECIPE.batch_size), DELTA
-        row = {"schema": SCHEMA, "attack": attack, "rate": rate, "defense": str(defense), "seed": seed}
-        row.update(num_examples=len(train), last=float(path[-1]), best=float(path.max()), delta=DELTA)
-        row["epsilon"] = privacy.epsilon(*spent, sampling="shuffle")
-        row["epsilon_if_poisson"] = privacy.epsilon(*spent, sampling="poisson")
-        rows.append(row)
-    return rows
+def read(folder):
+    """What a study of this table has found so far: pandas.DataFrames of its victims and of its slab poison."""
+    with Store(folder) as store:
+        found = [result for _, _, result in store.results()]
+    slab = {fact["rate"]: fact for fact in (result["slab"] for result in found) if fact is not None}
+    return pd.DataFrame([row for result in found for row in result["rows"]]), pd.DataFrame([*slab.values()])
 
 
 def summarise(trials):
@@ -182,24 +155,36 @@ def summarise(trials):
         for which in ("last", "best"):
             row[which] = cell[which].mean()
             row[f"{which}_low"], row[f"{which}_high"] = statistics.mean_interval(cell[which])
-        row.update(cell.iloc[0][["num_examples", "delta", "epsilon", "epsilon_if_poisson"]])
+        row["num_examples"] = int(cell["num_examples"].iloc[0])
+        for name, sampling in (("epsilon", "shuffle"), ("epsilon_if_poisson", "poisson")):
+            row[name] = _epsilon(defense, row["num_examples"], sampling)
         row["published"] = PUBLISHED.get((attack, rate, defense), math.nan)
         row["difference"] = row["best"] - row["published"]
         found.append(row)
     return pd.DataFrame(found)
 
 
-def report(trials, slab):
-    """The table in words: every cell, the published numbers beside ours, slab beside flips, and what privacy cost."""
+@functools.lru_cache(maxsize=256)
+def _epsilon(defense, num_examples, sampling):
+    shaper = shaping.parse(defense)
+    noise = 0.0 if shaper is None else shaper.noise_multiplier or 0.0
+    steps = RECIPE.epochs * (num_examples // RECIPE.batch_size)
+    return privacy.epsilon(noise, RECIPE.batch_size, num_examples, steps, DELTA, sampling=sampling)
+
+
+def report(folder):
+    """A study of this table as Markdown: the published numbers beside ours, every cell, slab beside flips, epsilon."""
+    trials, slab = read(folder)
     cells = summarise(trials)
     parts = [
-        f"{__doc__.strip()}\n\nTest accuracy, mean ± half of the 95% interval of {cells['seeds'].iloc[0]} seeds.",
-        f"Best epoch (what the authors report):\n{_grid(cells, 'best')}",
-        f"Last epoch:\n{_grid(cells, 'last')}",
-        f"Beside the published numbers:\n{_beside(cells)}\n{WHY}",
-        f"Slab beside as many random flips, undefended:\n{_slab(cells, slab)}",
-        f"Epsilon at delta {DELTA:g} of clip 4, shuffled batches (and if they were Poisson-sampled); others: inf\n"
-        f"{_epsilons(cells)}",
+        ABOUT,
+        f"Test accuracy, mean ± half of the 95% interval of {cells['seeds'].max()} seeds.",
+        f"Beside the published numbers:\n\n{markdown(_beside(cells))}\n\n{WHY}",
+        f"Best epoch, which is what the authors report:\n\n{markdown(_grid(cells, 'best'))}",
+        f"Last epoch:\n\n{markdown(_grid(cells, 'last'))}",
+        f"Slab beside as many random flips, undefended; {_kept(slab)}:\n\n{markdown(_slab(cells, slab))}",
+        f"Epsilon at delta {DELTA:g} of clip 4, batches being shuffled (and if they were Poisson-sampled); of all\n"
+        f"others it is inf:\n\n{markdown(_epsilons(cells))}",
     ]
     return "\n\n".join(parts)
 
@@ -209,7 +194,7 @@ def _grid(cells, which):
     shown["defense"] = shown["defense"].str.replace("clip(4)|noise", "4|noise", regex=False)
     order = list(dict.fromkeys(shown["defense"]))
     shown = shown.pivot(index=["attack", "rate"], columns="defense", values="cell")[order].reset_index()
-    return shown.assign(rate=shown["rate"].map("{:.0%}".format)).to_string(index=False)
+    return shown.assign(rate=shown["rate"].map("{:.0%}".format))
 
 
 def _span(row, which):
@@ -225,8 +210,8 @@ def _beside(cells):
     shown["best - published"] = rows["difference"].map("{:+.4f}".format)
     limits = rows["attack"].map(TOLERANCE)
     shown["allowed"] = limits.map("{:.2f}".format)
-    shown["within"] = np.where(rows["difference"].abs() <= limits, "yes", "no: see below")
-    return shown.to_string(index=False)
+    shown["within"] = np.where(rows["difference"].abs() <= limits, "yes", "**no**, see below")
+    return shown
 
 
 def _slab(cells, slab):
@@ -244,8 +229,11 @@ def _slab(cells, slab):
             row[f"slab loses, {which}"] = f"{lost['slab']:.4f}"
             row[f"flips lose, {which}"] = f"{lost['label_flip']:.4f}"
         shown.append(row)
-    kept = f"filters keep {slab['quantile'].iloc[0]:.0%} of each clean class" if len(slab) else "no slab poison"
-    return f"{pd.DataFrame(shown).to_string(index=False)}\n{kept}"
+    return pd.DataFrame(shown)
+
+
+def _kept(slab):
+    return f"filters keep {slab['quantile'].iloc[0]:.0%} of each clean class" if len(slab) else "no slab poison"
 
 
 def _epsilons(cells):
@@ -254,4 +242,4 @@ def _epsilons(cells):
     shown = (
         noisy.assign(both=both).pivot(index=["rate", "num_examples"], columns="defense", values="both").reset_index()
     )
-    return shown.assign(rate=shown["rate"].map("{:.0%}".format)).to_string(index=False)
+    return shown.assign(rate=shown["rate"].map("{:.0%}".format))

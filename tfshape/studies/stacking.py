@@ -9,13 +9,13 @@ victims are those that are trained alone, up to rounding.
 from __future__ import annotations
 
 import functools
+import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfshape import shaping
-from tfshape.evaluation import accounting, victims
 from tfshape.privacy.sampling import SAMPLERS
 from tfshape.shaping import noise
 
@@ -40,37 +40,64 @@ def can(setting, choice):
         return True
     kinds = [type(shaper) for shaper in choice.shaper.shapers]
     known = kinds in ([shaping.Clip], [shaping.Clip, shaping.GaussianNoise])
-    return known and e.engine == "fast" and all(kind in ("dense", "flatten") for kind, *_ in layers)
+    return known and e.engine == "fast" and _dense_only(layers)
 
 
-def train(settings, choice, examples):
-    """Trains a victim of each trial; see `can`.
+def train(models, shapers, recipe, seeds, examples, scheme, test=None):
+    """Trains K models of one architecture in place, each as `ts.models.fit(ts.shape(…))` would; see `can`.
 
     Args:
-        settings: K `victims.Setting`s of one experiment.
-        choice: the defense of all.
-        examples: for each trial what the victim trains on: x [N, ...] and y [N], N the same for all.
+        models: K `keras.Model`s, at the weights to start from.
+        shapers: for each a chain of `Clip`, or of `Clip` and `GaussianNoise`; None for undefended.
+        recipe: the `ts.models.Recipe` of all.
+        seeds: for each the integer that its batches and its noise derive from.
+        examples: for each what it trains on: (x [N, ...], y [N]), N the same for all; or one such pair for all.
+        scheme: how batches are drawn, a name in `ts.privacy.sampling.SAMPLERS`.
+        test: a `ts.datasets.Split`; None: measure nothing.
 
     Returns:
-        A list of K trained `keras.Model`s.
+        Accuracies on `test` after each epoch, float32 [epochs, K]; None without one.
     """
-    e, shaper = settings[0].experiment, choice.shaper
-    recipe, scheme = victims.recipe(e), accounting.sampling(e, shaper)
-    models = [setting.new_victim() for setting in settings]
-    seeds = [setting.seed("victim") for setting in settings]
-    drawn = [_batches(len(examples[0][1]), recipe, seed, scheme) for seed in seeds]
-    rows, marks = (np.stack(arrays) for arrays in zip(*drawn))
-    clip = None if shaper is None else shaper.shapers[0].clip
-    stddev = 0.0 if shaper is None else shaper.shapers[-1].noise_for(shaper.sensitivity) or 0.0
-    run = _program(_layers(models[0]), len(models), recipe.optimizer, clip is not None, stddev > 0)
-    x, y = (tf.stack(arrays) for arrays in zip(*examples))
+    layers, count = _layers(models[0]), len(models)
+    one = isinstance(examples, tuple)
+    size = len((examples if one else examples[0])[1])
+    # examples and batches that all have in common are held, gathered and multiplied once
+    shared = one and len(set(seeds)) == 1 and _dense_only(layers)
+    drawn = [_batches(size, recipe, seed, scheme) for seed in (seeds[:1] if shared else seeds)]
+    rows, marks = drawn[0] if shared else (np.stack(arrays) for arrays in zip(*drawn))
+    x, y = examples if shared else map(np.stack, zip(*([examples] * count if one else examples)))
+    clips = [math.inf if shaper is None else shaper.shapers[0].clip for shaper in shapers]
+    stddevs = [shaper.shapers[-1].noise_for(shaper.sensitivity) or 0.0 if shaper else 0.0 for shaper in shapers]
+    clipped = any(shaper is not None for shaper in shapers)
+    run = _program(layers, recipe.optimizer, clipped, tuple(stddev > 0 for stddev in stddevs))
     weights = [tf.stack(list(map(tf.convert_to_tensor, vs))) for vs in zip(*(m.trainable_variables for m in models))]
-    numbers = (recipe.learning_rate, recipe.batch_size, clip or 0.0, stddev / recipe.batch_size)
-    seeds = tf.constant(seeds, tf.int64)
-    found = run(x, y, tf.constant(rows), tf.constant(marks), weights, seeds, *map(tf.constant, numbers))
+    state = [weights, *([tf.zeros_like(weight) for weight in weights] for _ in range(2))]
+    each = [tf.constant(numbers, tf.float32) for numbers in (clips, np.divide(stddevs, recipe.batch_size))]
+    numbers = [tf.constant(number, tf.float32) for number in (recipe.learning_rate, recipe.batch_size)]
+    fixed = [tf.constant(seeds, tf.int64), *numbers, *each]
+    x = tf.constant(np.reshape(x, [*np.shape(y), -1]) if _dense_only(layers) else x)
+    y, steps = tf.constant(y), rows.shape[-2]
+    parts, found = (1 if test is None else recipe.epochs), []
+    for part in range(parts):
+        now = np.s_[..., part * steps // parts : (part + 1) * steps // parts, :]
+        start = tf.constant(part * steps // parts)
+        state = run(x, y, tf.constant(rows[now]), tf.constant(marks[now]), state, start, *fixed)
+        if test is not None:
+            found.append(_accuracies(layers, state[0], test))
     for k, model in enumerate(models):
-        model.set_weights([np.asarray(array[k]) for array in found])
-    return models
+        model.set_weights([np.asarray(array[k]) for array in state[0]])
+    return None if test is None else np.stack(found)
+
+
+def _accuracies(layers, weights, test):
+    """[K]."""
+    x = test.x.reshape(len(test), -1) if _dense_only(layers) else np.stack([test.x] * weights[0].shape[0])
+    logits, _ = _forward(layers, weights, tf.constant(x))
+    return np.mean(np.argmax(logits, axis=2) == test.y, axis=1, dtype=np.float32)
+
+
+def _dense_only(layers):
+    return all(kind in ("dense", "flatten") for kind, *_ in layers)
 
 
 def _batches(size, recipe, seed, scheme):
@@ -106,19 +133,22 @@ def _layers(model):
 
 
 def _forward(layers, weights, x):
-    """-> (logits [K, B, C], and for each dense layer its input [K, B, F] and its output before relu [K, B, O])."""
+    """-> (logits [K, B, C], and for each dense layer its input and its output before relu [K, B, O]).
+
+    x: [K, B, ...], or [B, F] that all K share.
+    """
     weights, seen = list(weights), []
     for kind, relu, *more in layers:
         if kind == "flatten":
-            x = tf.reshape(x, [*x.shape[:2], int(np.prod(x.shape[2:]))])
+            x = x if x.shape.rank <= 3 else tf.reshape(x, [*x.shape[:1], tf.shape(x)[1], int(np.prod(x.shape[2:]))])
         elif kind == "pool":
             size, strides, padding = more
             pooled = tf.nn.max_pool2d(tf.reshape(x, [-1, *x.shape[2:]]), size, strides, padding)
-            x = tf.reshape(pooled, [*x.shape[:2], *pooled.shape[1:]])
+            x = tf.reshape(pooled, [x.shape[0], -1, *pooled.shape[1:]])
         else:
             kernel, bias = weights.pop(0), weights.pop(0)
             if kind == "dense":
-                inputs, x = x, tf.matmul(x, kernel) + bias[:, None]
+                inputs, x = x, _matmul("bf,kfo->kbo", x, kernel) + bias[:, None]
                 seen.append((inputs, x))
             else:
                 pairs = zip(tf.unstack(x), tf.unstack(kernel))
@@ -128,32 +158,37 @@ def _forward(layers, weights, x):
     return x, seen
 
 
-def _gradients(layers, weights, x, y, marks, batch_size, clip):
-    """The mean gradients of K victims, each example's clipped to `clip` if it is not None."""
+def _matmul(equation, x, other, **options):
+    """The product for each of K; where x has no axis of them, one product of x with all, as the equation says."""
+    return tf.einsum(equation, x, other) if x.shape.rank == 2 else tf.matmul(x, other, **options)
+
+
+def _gradients(layers, weights, x, y, marks, batch_size, clips):
+    """The mean gradients of K victims, each example's clipped to its victim's of `clips` [K] if that is not None."""
     with tf.GradientTape() as tape:
         tape.watch(weights)
         logits, seen = _forward(layers, weights, x)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.broadcast_to(y, tf.shape(logits)[:2]), logits)
         total = tf.reduce_sum(losses * marks) / batch_size
-    if clip is None:
+    if clips is None:
         return tape.gradient(total, weights)
     errors = tape.gradient(total, [outputs for _, outputs in seen])
-    squares = [
-        tf.reduce_sum(a**2, 2) + 1 for a, _ in seen
-    ]  # of the gradients, but for the errors' own (arXiv 1510.01799)
+    # of the gradients, but for the errors' own (arXiv 1510.01799)
+    squares = [tf.reduce_sum(inputs**2, -1) + 1 for inputs, _ in seen]
     norms = tf.sqrt(tf.add_n([s * tf.reduce_sum(e**2, 2) for s, e in zip(squares, errors)])) * batch_size
-    scales = (clip / tf.maximum(norms, clip))[..., None]
+    scales = tf.minimum(1.0, clips[:, None] / tf.maximum(norms, 1e-30))[..., None]
     found = []
     for (inputs, _), error in zip(seen, errors):
-        found += [tf.matmul(inputs, scales * error, transpose_a=True), tf.reduce_sum(scales * error, 1)]
+        error *= scales
+        found += [_matmul("bf,kbo->kfo", inputs, error, transpose_a=True), tf.reduce_sum(error, 1)]
     return found
 
 
 @functools.lru_cache(maxsize=8)
-def _program(layers, count, optimizer, clipped, noisy):
-    """The compiled training of `count` victims; updates as Keras has them."""
+def _program(layers, optimizer, clipped, noisy):
+    """The compiled training of as many victims as `noisy`, which says which get noise; updates as Keras has them."""
 
-    def step_of(optimizer, weight, gradient, first, second, rate, age):
+    def step_of(weight, gradient, first, second, rate, age):
         if optimizer == "sgd":
             return weight - rate * gradient, first, second
         if optimizer == "momentum":
@@ -164,25 +199,31 @@ def _program(layers, count, optimizer, clipped, noisy):
         rate *= tf.sqrt(1 - 0.999**age) / (1 - 0.9**age)
         return weight - rate * first / (tf.sqrt(second) + 1e-7), first, second
 
-    def run(x, y, rows, marks, weights, seeds, rate, batch_size, clip, stddev):
-        batch_size = tf.cast(batch_size, tf.float32)
+    def run(x, y, rows, marks, state, start, seeds, rate, batch_size, clips, stddevs):
+        axis = rows.shape.rank - 2  # 1 where each victim has rows of its own, 0 where all share them
 
         def body(step, weights, first, second):
-            chosen = rows[:, step]
-            batch = [tf.gather(x, chosen, batch_dims=1), tf.gather(y, chosen, batch_dims=1), marks[:, step]]
-            update = _gradients(layers, weights, *batch, batch_size, clip if clipped else None)
-            if noisy:
-                drawn = []
-                for k in range(count):
-                    key, stream = (seeds[k], 0), tf.cast(step, tf.int64)
-                    drawn.append(noise.like([part[k] for part in update], stddev, key, stream)[0])
-                update = [part + tf.stack(more) for part, more in zip(update, zip(*drawn))]
-            age = tf.cast(step + 1, tf.float32)
-            moved = [step_of(optimizer, *parts, rate, age) for parts in zip(weights, update, first, second)]
+            chosen, mark = (tf.gather(array, step, axis=axis) for array in (rows, marks))
+            batch = [tf.gather(array, chosen, batch_dims=axis, axis=axis) for array in (x, y)]
+            update = _gradients(layers, weights, *batch, mark, batch_size, clips if clipped else None)
+            if any(noisy):
+                update = _with_noise(update, noisy, seeds, stddevs, start + step)
+            age = tf.cast(start + step + 1, tf.float32)
+            moved = [step_of(*parts, rate, age) for parts in zip(weights, update, first, second)]
             return (step + 1, *map(list, zip(*moved)))
 
-        zeros = [tf.zeros_like(weight) for weight in weights]
-        state = (tf.constant(0), list(weights), zeros, zeros)
-        return tf.while_loop(lambda step, *_: step < tf.shape(rows)[1], body, state, parallel_iterations=1)[1]
+        steps = tf.shape(rows)[axis]
+        state = (tf.constant(0), *state)
+        return tf.while_loop(lambda step, *_: step < steps, body, state, parallel_iterations=1)[1:]
 
-    return tf.function(run, autograph=False)
+    return tf.function(run, autograph=False, reduce_retracing=True)
+
+
+def _with_noise(update, noisy, seeds, stddevs, step):
+    """The update, [K, ...]s, with the noise that `ts.shape` adds at this step to those of K that are `noisy`."""
+    found = [tf.unstack(part) for part in update]
+    for k in (k for k, more in enumerate(noisy) if more):
+        drawn, _ = noise.like([parts[k] for parts in found], stddevs[k], (seeds[k], 0), tf.cast(step, tf.int64))
+        for parts, more in zip(found, drawn):
+            parts[k] += more
+    return [tf.stack(parts) for parts in found]

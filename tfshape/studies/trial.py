@@ -9,8 +9,8 @@ import time
 
 import tfshape
 from tfshape import datasets, evaluation, poison
+from tfshape.evaluation import accounting, victims
 from tfshape.evaluation import run as experiments
-from tfshape.evaluation import victims
 from tfshape.evaluation.results import write_atomically
 from tfshape.models import predict
 from tfshape.poison import archive
@@ -65,8 +65,10 @@ def _train_together(works, count, name, data):
     examples = [work.examples(count, name, data) for work in works]
     if len({len(y) for _, y in examples}) > 1:
         return
-    start = time.perf_counter()
-    models = stacking.train([work.setting for work in works], choice, examples)
+    start, e = time.perf_counter(), works[0].setting.experiment
+    models = [work.setting.new_victim() for work in works]
+    seeds, scheme = [work.setting.seed("victim") for work in works], accounting.sampling(e, choice.shaper)
+    stacking.train(models, [choice.shaper] * len(works), victims.recipe(e), seeds, examples, scheme)
     seconds = (time.perf_counter() - start) / len(works)
     for work, model, (x, y) in zip(works, models, examples):
         trained = functools.partial(predict, model), None, None
