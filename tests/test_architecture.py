@@ -24,7 +24,7 @@ ALLOWED = {
 }
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
-TOP = {"calls", "plugins", "__version__"}  # modules and names of the package itself that every room may use
+TOP = {"atomic", "calls", "plugins", "__version__"}  # modules and names of the package itself that every room may use
 
 
 def imported(path):

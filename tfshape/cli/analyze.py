@@ -28,7 +28,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from tfshape import datasets
+from tfshape import atomic, datasets
 from tfshape.cli import common, experiments
 from tfshape.cli.analyze_attacks import FeatureInsertion, Interpolation
 
@@ -62,7 +62,6 @@ def main():
     datasets.load(experiment.dataset, data_dir=experiment.data_dir, classes=experiment.classes)
 
     from tfshape.evaluation.provenance import provenance
-    from tfshape.evaluation.results import write_atomically
 
     plan, defenses = _plan(experiment)
     setting, count = plan.settings[0], plan.counts[0]
@@ -81,7 +80,7 @@ def main():
         raise ValueError(f"trusted={FLAGS.trusted}: allowed is 2 to less than the {clean} clean examples")
     folder.mkdir(parents=True, exist_ok=True)
     config = {"schema": SCHEMA, "experiment": experiment.to_dict(), "flags": _flags(), **provenance()}
-    write_atomically(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    atomic.write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     if FLAGS.trusted is not None:
         _try_alarm(plan, defenses, folder)
     else:

@@ -48,8 +48,7 @@ def main():
 
     import pandas as pd
 
-    from tfshape import datasets, models, shaping
-    from tfshape.evaluation.results import write_atomically
+    from tfshape import atomic, datasets, models, shaping
 
     dataset = datasets.load(FLAGS.dataset, data_dir=FLAGS.data_dir, classes=common.classes())
     model = models.build(FLAGS.model, dataset.input_shape, dataset.num_classes, seed=FLAGS.seed)
@@ -69,7 +68,7 @@ def main():
     print(f"{FLAGS.model} on {FLAGS.dataset}, {shaper}; delta {FLAGS.delta:g}, {FLAGS.confidence:g} confidence")
     print(shown.rename(columns=names).to_string(index=False, float_format="{:.2f}".format))
     if FLAGS.output:
-        write_atomically(pathlib.Path(FLAGS.output), json.dumps({"schema": 1, "findings": rows}, indent=2) + "\n")
+        atomic.write_text(pathlib.Path(FLAGS.output), json.dumps({"schema": 1, "findings": rows}, indent=2) + "\n")
     if any(finding.violated for finding in findings):
         sys.exit(1)
 

@@ -59,15 +59,15 @@ def main():
     if (folder / "benchmark.csv").exists():
         raise ValueError(f"output_dir={output_dir!r}: holds another benchmark; allowed is a new directory")
 
-    from tfshape.evaluation.results import write_atomically
+    from tfshape import atomic
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "config.json", json.dumps(_config(settings, peers), indent=2) + "\n")
+    atomic.write_text(folder / "config.json", json.dumps(_config(settings, peers), indent=2) + "\n")
 
     def save(rows):
         import pandas as pd
 
-        write_atomically(folder / "benchmark.csv", pd.DataFrame(rows).to_csv(index=False))
+        atomic.write_text(folder / "benchmark.csv", pd.DataFrame(rows).to_csv(index=False))
 
     if FLAGS.suite == "poison":
         from tfshape.benchmarks import poison

@@ -34,9 +34,8 @@ def main():
         raise ValueError(f"num_poisons={experiment.num_poisons}: allowed is one count")
     common.check_writable("output", FLAGS.output)
 
-    from tfshape import evaluation
+    from tfshape import atomic, evaluation
     from tfshape.evaluation.provenance import provenance
-    from tfshape.evaluation.results import write_atomically
 
     plan = evaluation.plan(experiment)  # what is not allowed is found before anything is written
     shaped = [choice.shaper for choice in plan.defenses.values() if choice.shaper is not None]
@@ -47,7 +46,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / "config.json"
     if not _continues(about, config):
-        write_atomically(about, json.dumps({"schema": SCHEMA, "experiment": config, **provenance()}, indent=2) + "\n")
+        atomic.write_text(about, json.dumps({"schema": SCHEMA, "experiment": config, **provenance()}, indent=2) + "\n")
     with common.progress() as progress:
         for trial in range(experiment.trials):
             path = folder / f"trial-{trial:03}.npz"

@@ -13,14 +13,12 @@ row-major order, y and is_poison, int64. Beside either stands OUTPUT.json: the i
 the shape and dtype of x, and how all of it was made.
 """
 
-import contextlib
 import json
 import os
-import secrets
 
 from absl import flags
 
-from tfshape import calls
+from tfshape import atomic, calls
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
@@ -73,7 +71,7 @@ def main():
         "poison_indices": is_poison.nonzero()[0].tolist(),
     }
     os.makedirs(os.path.dirname(FLAGS.output) or ".", exist_ok=True)
-    with _renamed(FLAGS.output) as file, _renamed(f"{FLAGS.output}.json") as beside:
+    with atomic.replacing(FLAGS.output) as file, atomic.replacing(f"{FLAGS.output}.json") as beside:
         _save(file, x, y, is_poison)
         with open(beside, "w", encoding="utf-8") as listing:
             json.dump(about, listing)
@@ -164,18 +162,6 @@ def _save(path, x, y, is_poison):
                 "is_poison": tf.train.Feature(int64_list=tf.train.Int64List(value=[int(mark)])),
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-
-
-@contextlib.contextmanager
-def _renamed(path):
-    """A temporary name beside `path`, which becomes `path` when all went well."""
-    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def run():

@@ -1,59 +1,76 @@
-"""Trains a published table again and prints it beside the published numbers.
+"""Makes published tables again and puts ours beside them, differences marked.
 
-  bin/reproduce --table=indiscriminate
-  bin/reproduce --table=indiscriminate --rates=0.1,0.4 --seeds=2
-  bin/reproduce --table=indiscriminate --dataset=fashion_mnist_mini
+  bin/reproduce --table=all
+  bin/reproduce --table=indiscriminate --rates=0.1,0.4 --trials=2
+  bin/reproduce --table=gradients --dataset=fashion_mnist_mini
 
-Tables: indiscriminate, that of Hong et al. 2020 (arXiv 2002.11497, section 6.2): random label flips and slab poison
-against logistic regression under clips and noises. Writes --output_dir: trials.csv (a row a trained model, as they
-finish), summary.csv (a row a cell), slab.csv, report.txt and config.json. The same command with the same --output_dir
-goes on where an interrupted run stopped.
+Tables of Hong et al. 2020 (arXiv 2002.11497): gradients, what poison does to gradients (sections 3 and 4);
+indiscriminate, random label flips and slab poison against logistic regression under clips and noises (6.2); targeted,
+one poison and many (6.3 and 6.4). Each is a study, as bin/sweep makes them, in a folder of its name in --output_dir,
+which survives a kill: the same command goes on. Writes there report.md, and reproduction.md with all tables asked for.
 """
 
 import os
 import pathlib
+import time
 
 from absl import flags
 
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
-TABLES = ("indiscriminate",)
+TABLES = ("gradients", "indiscriminate", "targeted")
 
-flags.DEFINE_enum("table", None, TABLES, "which table")
-flags.DEFINE_string("dataset", "fashion_mnist", "of which classes 3 and 4 are used: a name, tfds:<name> or npz:<path>")
+flags.DEFINE_enum("table", None, (*TABLES, "all"), "which table")
+flags.DEFINE_string("dataset", None, "other data than the table's: a name, tfds:<name> or npz:<path>")
 flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")
-flags.DEFINE_list("rates", None, "only these shares of poison: 0.1,0.4")
-flags.DEFINE_integer("seeds", 5, "trainings of each cell, >= 2")
-flags.DEFINE_string("output_dir", None, "where results go; default results/<table>")
+flags.DEFINE_list("rates", None, "indiscriminate: only these shares of poison: 0.1,0.4")
+flags.DEFINE_integer("trials", None, "trainings of each cell, each of another seed; default 1, 5 and 20, by the table")
+flags.DEFINE_integer("workers", None, "how many trials at a time; default one a core, as far as memory goes")
+flags.DEFINE_string("output_dir", os.path.join("results", "reproduction"), "where results go")
 
 
 def main():
-    """Trains the table that the flags name and prints it."""
+    """Makes the tables that the flags name and prints them."""
     if FLAGS.table is None:
-        raise ValueError(f"table=None: allowed is {', '.join(TABLES)}")
-    output_dir = FLAGS.output_dir or os.path.join("results", FLAGS.table)
-    common.check_writable("output_dir", output_dir)
-    rates = _rates()
+        raise ValueError(f"table=None: allowed is {', '.join((*TABLES, 'all'))}")
+    common.check_writable("output_dir", FLAGS.output_dir)
+    names = TABLES if FLAGS.table == "all" else (FLAGS.table,)
+    options = {name: value for name in ("dataset", "data_dir", "trials") if (value := FLAGS[name].value) is not None}
+    if FLAGS.rates is not None and names != ("indiscriminate",):
+        raise ValueError(f"rates={','.join(FLAGS.rates)}: allowed with table=indiscriminate only")
+    if FLAGS.rates is not None:
+        options["rates"] = _rates()
 
-    from tfshape.evaluation.results import write_atomically
-    from tfshape.studies import indiscriminate
+    from tfshape import atomic, studies
+    from tfshape.studies import reproduction
 
-    chosen = {} if rates is None else {"rates": rates}
-    table = indiscriminate.Table(FLAGS.dataset, FLAGS.data_dir, seeds=FLAGS.seeds, **chosen)
-    with common.progress() as progress:
-        trials, slab = indiscriminate.run(table, output_dir, progress)
-    text, folder = indiscriminate.report(trials, slab), pathlib.Path(output_dir)
-    write_atomically(folder / "summary.csv", indiscriminate.summarise(trials).to_csv(index=False))
-    write_atomically(folder / "report.txt", text + "\n")
-    print(text)
+    folder, texts = pathlib.Path(FLAGS.output_dir), []
+    found = {name: reproduction.study(name, folder / name, **options) for name in names}
+    for name in names:
+        start, log = time.monotonic(), f"{folder / name}/workers.log"
+        with common.progress() as progress:
+            text, counts = reproduction.run(name, found[name], studies.Local(FLAGS.workers, log=log), progress)
+        if counts["failed"]:
+            print(studies.status(folder / name))
+        elif not FLAGS.quiet:
+            text += f"\nMade by `{_command(name)}` in {(time.monotonic() - start) / 60:.1f} minutes.\n"
+        print(text)
+        texts.append(text)
+    atomic.write_text(folder / "reproduction.md", "\n".join(texts))
     if not FLAGS.quiet:
-        print(f"\nwritten to {output_dir}")
+        print(f"written to {FLAGS.output_dir}")
+
+
+def _command(name):
+    given = [flag for flag in ("dataset", "rates", "trials") if FLAGS[flag].present]
+    words = [f"--{flag}={','.join(value) if isinstance(value := FLAGS[flag].value, list) else value}" for flag in given]
+    return " ".join(["bin/reproduce", f"--table={name}", *words])
 
 
 def _rates():
     try:
-        return None if FLAGS.rates is None else tuple(map(float, FLAGS.rates))
+        return tuple(map(float, FLAGS.rates))
     except ValueError:
         raise ValueError(f"rates={','.join(FLAGS.rates)}: allowed is a list of shares, such as 0.1,0.4") from None
 

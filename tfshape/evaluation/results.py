@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfshape import shaping
+from tfshape import atomic, shaping
 from tfshape.evaluation import accounting, statistics
 from tfshape.evaluation.experiment import Experiment
 
 SCHEMA = 2
-CONFIG, TRIALS, SUMMARY = "config.json", "trials.jsonl", "results.csv"
+CONFIG, TRIALS, SUMMARY, COSTS = "config.json", "trials.jsonl", "results.csv", "costs.csv"
 
 
 class Results:
@@ -50,7 +50,7 @@ class Results:
         if path.exists():
             self._resume(path, config)
         else:
-            write_atomically(path, json.dumps(config, indent=2) + "\n")
+            atomic.write_text(path, json.dumps(config, indent=2) + "\n")
 
     def _resume(self, path, config):
         found = json.loads(path.read_text("utf-8"))
@@ -65,7 +65,7 @@ class Results:
             whole = [line for line in lines if line.endswith("\n")]
             self.trials = [json.loads(line) for line in whole]
             if len(whole) < len(lines):  # a line that a kill cut short
-                write_atomically(trials, "".join(whole))
+                atomic.write_text(trials, "".join(whole))
 
     def find(self, trial: int, count: int, defense: str, data: str) -> dict[str, Any] | None:
         """The row of that victim, or None."""
@@ -80,7 +80,9 @@ class Results:
                 file.write(json.dumps(self.trials[-1]) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            write_atomically(self.directory / SUMMARY, self.frame().to_csv(index=False))
+            atomic.write_text(self.directory / SUMMARY, self.frame().to_csv(index=False))
+            if len(self.experiment.counts) > 1 and "intended_label" in row:
+                atomic.write_text(self.directory / COSTS, costs(self.trials).to_csv(index=False))
 
     def frame(self) -> pd.DataFrame:
         """A pandas.DataFrame with one row a defense and number of poisons: the threat model, accuracies, success rates,
@@ -144,30 +146,14 @@ class Results:
         return accounting.ceiling(self.experiment, shaper, *found)
 
     def cost(self) -> pd.DataFrame:
-        """The adversary's cost: a pandas.DataFrame, a row a defense, of the least number of poisons that succeeded.
-
-        Columns: the median over the trials' targets, censored where half of them or more withstood the largest number
-        (`> 100`); and how many did. For experiments with several numbers of poisons and a target.
-        """
-        counts = self.experiment.counts
-        kinds = {(row["defense"], row["data"]): None for row in self.trials if row["data"] != "control"}
-        rows = []
-        for defense, data in kinds:
-            costs = []
-            for trial in sorted({row["trial"] for row in self.trials}):
-                keys = {"trial": trial, "defense": defense, "data": data, "success": True}
-                won = [row["count"] for row in self.trials if keys.items() <= row.items()]
-                costs.append(min(won, default=math.inf))
-            middle = float(np.median(costs)) if costs else math.nan
-            rows.append(
-                {
-                    "defense": defense,
-                    "attacker": "adaptive" if data == "adaptive" else "",
-                    "median cost": f"{middle:g}" if math.isfinite(middle) else f"> {max(counts)}",
-                    "withstood": f"> {max(counts)} in {sum(math.isinf(c) for c in costs)} of {len(costs)}",
-                }
-            )
-        return pd.DataFrame(rows)
+        """The adversary's cost in words: see `costs`. For experiments with several numbers of poisons and a target."""
+        found = costs(self.trials)
+        shown = found[["defense", "attacker"]].copy()
+        most = found["most"].map("> {}".format)
+        shown["median cost"] = found["median_cost"].map("{:g}".format).where(np.isfinite(found["median_cost"]), most)
+        parts = zip(most, found["withstood"], found["targets"])
+        shown["withstood"] = [f"{words} in {withstood} of {targets}" for words, withstood, targets in parts]
+        return shown
 
     def caption(self) -> str:
         """The threat model in a line, to stand above the table."""
@@ -216,6 +202,39 @@ class Results:
         return pd.DataFrame(shown)
 
 
+def costs(rows: list[dict]) -> pd.DataFrame:
+    """The adversary's cost: the least number of poisons that succeeded, for every target.
+
+    Args:
+        rows: of victims of a targeted attack with several numbers of poisons, as `Results.trials` has them; a trial's
+            target is the same for all numbers.
+
+    Returns:
+        A row a defense and attacker: defense; attacker, "adaptive" or ""; median_cost over the targets, inf where half
+        of them or more withstood the largest number; most, that number; withstood, how many targets did; targets.
+    """
+    found = []
+    kinds = {(row["defense"], row["data"]): None for row in rows if row["data"] != "control"}
+    for defense, data in kinds:
+        mine = [row for row in rows if (row["defense"], row["data"]) == (defense, data)]
+        least = {row["trial"]: math.inf for row in mine}
+        for row in mine:
+            if row["success"]:
+                least[row["trial"]] = min(least[row["trial"]], row["num_poisons"])
+        numbers = np.array([*least.values()])
+        found.append(
+            {
+                "defense": defense,
+                "attacker": "adaptive" if data == "adaptive" else "",
+                "median_cost": float(np.median(numbers)),
+                "most": max(row["num_poisons"] for row in mine),
+                "withstood": int(np.isinf(numbers).sum()),
+                "targets": len(numbers),
+            }
+        )
+    return pd.DataFrame(found)
+
+
 def _detection(rows):
     """How well a sanitiser told poison from clean examples, over all trials."""
     rows = [row for row in rows if "dropped" in row]
@@ -241,13 +260,3 @@ def _spans(frame, name, counts=None):
         return text if math.isnan(low) else f"{text} [{low:.3f}, {high:.3f}]"
 
     return frame.apply(span, axis=1)
-
-
-def write_atomically(path, text):
-    """Writes a text file so that readers and killed writers only ever leave the old or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

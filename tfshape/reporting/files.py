@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
+from tfshape import atomic
 from tfshape.reporting import tables
 from tfshape.reporting.material import Material
 from tfshape.reporting.page import caption, page
@@ -28,9 +29,7 @@ def write(material: Material, folder: str | os.PathLike) -> list[pathlib.Path]:
     table = tables.summary(material.summary).frame().to_csv(index=False)
     texts = {"report.html": page(material), "report.md": markdown(material), "report.csv": table}
     for name, text in texts.items():
-        temporary = folder / f".{name}.{os.getpid()}"
-        temporary.write_text(text, "utf-8")
-        os.replace(temporary, folder / name)
+        atomic.write_text(folder / name, text)
     return [folder / name for name in texts]
 
 
@@ -39,7 +38,7 @@ def markdown(material):
     table = tables.summary(material.summary)
     parts = [f"# {material.folder.resolve().name}", caption(material), "## Results", _table(table)]
     others = {
-        "What success costs the attacker": tables.cost(material.summary),
+        "What success costs the attacker": tables.cost(material.costs),
         "Gradient artifacts": tables.artifacts(material.artifacts, material.summary),
         "Failed trials": tables.failures(material.failed),
     }

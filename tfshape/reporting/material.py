@@ -21,6 +21,7 @@ class Material:
     Attributes:
         folder: `pathlib.Path`.
         summary: pandas.DataFrame, results.csv: a row a defense, perhaps with columns grid.NAME and command.
+        costs: pandas.DataFrame, costs.csv: what success costs the attacker, a row a defense; perhaps empty.
         victims: pandas.DataFrame, a row a trained model.
         failed: pandas.DataFrame of the trials that failed: point, trial, error.
         artifacts: pandas.DataFrame of the gradients of poison: point, count, adapted, epoch, and numbers.
@@ -31,6 +32,7 @@ class Material:
 
     folder: pathlib.Path
     summary: pd.DataFrame
+    costs: pd.DataFrame
     victims: pd.DataFrame
     failed: pd.DataFrame
     artifacts: pd.DataFrame
@@ -59,14 +61,17 @@ def read(folder: str | os.PathLike) -> Material:
         )
     made, summary = json.loads(config.read_text("utf-8")), pd.read_csv(summary)
     empty = pd.DataFrame(columns=[*_KEY, "error"])
+    path = folder / "costs.csv"
+    costs = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
     if not (folder / "victims.csv").is_file():
         victims = pd.read_json(folder / "trials.jsonl", lines=True)
         counts = {"done": int(victims["trial"].nunique())}
-        return Material(folder, summary, victims, empty, pd.DataFrame(), [], counts, made)
+        return Material(folder, summary, costs, victims, empty, pd.DataFrame(), [], counts, made)
     trials = pd.read_csv(folder / "trials.csv", usecols=[*_KEY, "status", "error"])
     return Material(
         folder,
         summary,
+        costs,
         pd.read_csv(folder / "victims.csv"),
         trials.loc[trials["status"] == "failed", [*_KEY, "error"]],
         pd.read_csv(folder / "artifacts.csv"),

@@ -105,7 +105,7 @@ def _interval(row, name):
 
 
 def _cost(material):
-    table = tables.cost(material.summary)
+    table = tables.cost(material.costs)
     if table is None:
         return None
     columns = ("num_poisons", "asr", "asr_low", "asr_high")
@@ -118,7 +118,8 @@ def _cost(material):
     return (
         "cost",
         "What success costs the attacker",
-        "<p>The median cost is the least number of poisons that succeeded in half of the trials or more.</p>"
+        "<p>A target's cost is the least number of poisons that succeeded. The median over targets is more than the "
+        "largest number tried where half of them or more withstood that.</p>"
         f'<div class="charts"><figure>{charts.curves(found)}<ul class="legend">{keys}</ul></figure></div>'
         + html_table("Least number of poisons", table),
     )

@@ -64,18 +64,21 @@ def summary(frame):
     return Table(tuple(kept), tuple(zip(*kept.values())), commands)
 
 
-def cost(frame):
-    """The `Table` of the least number of poisons whose attack succeeded in half of the trials or more; None if there
-    are not several numbers of poisons."""
-    kinds = curves(frame)
+def cost(frame: pd.DataFrame) -> Table | None:
+    """The `Table` of a costs.csv: the median over targets of the least number of poisons that succeeded; None for an
+    empty one."""
+    if frame.empty:
+        return None
+    axes = [name for name in frame.columns if name.startswith("grid.") and name[5:] not in _SHOWN]
     rows = []
-    for words, curve in kinds:
-        counts, rates = curve["num_poisons"].tolist(), curve["asr"].tolist()
-        won = [count for count, rate in zip(counts, rates) if rate >= 0.5]
-        least = Cell(f"{min(won):,}", min(won)) if won else Cell(f"> {max(counts):,}", math.inf)
-        rates = ", ".join(f"{rate:.2f} of {count:,}" for count, rate in zip(counts, rates))
-        rows.append((Cell(words), least, Cell(rates)))
-    return Table(("defense", "median cost", "success rate by number of poisons"), tuple(rows)) if rows else None
+    for row in frame.to_dict("records"):
+        median, most = row["median_cost"], row["most"]
+        least = Cell(f"{median:g}", median) if median < math.inf else Cell(f"> {most:,}", math.inf)
+        withstood = Cell(f"> {most:,} in {row['withstood']} of {row['targets']}", row["withstood"])
+        words = [_plain(row[name]) for name in axes]
+        rows.append((*words, Cell(defense(row["defense"])), Cell(row["attacker"]), least, withstood))
+    names = (*(name[5:].replace("_", " ") for name in axes), "defense", "attacker", "median cost", "withstood")
+    return _without_blanks(Table(names, tuple(rows)))
 
 
 def curves(frame):

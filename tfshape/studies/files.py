@@ -2,23 +2,24 @@
 
 trials has a row a trial, victims a row a trained model; results.csv a row a defense of each point, as that of
 `bin/evaluate`, with the columns grid.NAME, point and command, which is what to type to train that point again alone;
+costs.csv what success costs the attacker, a row a defense;
 poisons.csv a row for each poison that a trial met, with its file in cache/poisons and cache/pictures; artifacts.csv
 what the gradients of the first trial's poison look like.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pathlib
 
+from tfshape import atomic
 from tfshape.evaluation.experiment import Experiment
 from tfshape.evaluation.provenance import provenance
 from tfshape.studies.cache import digest
 from tfshape.studies.commands import command
 from tfshape.studies.store import Store
-from tfshape.studies.study import OF_DEFENSES, SCHEMA, TRIAL, shared
+from tfshape.studies.study import COUNTS, OF_DEFENSES, SCHEMA, TRIAL, shared
 
 
 def export(folder: str | os.PathLike) -> None:
@@ -66,7 +67,7 @@ def write(folder: pathlib.Path, store: Store) -> None:
         "points": [{"point": row["point"], "grid": row["grid"], "config": json.loads(row["config"])} for row in points],
         **provenance(),
     }
-    _replace(about, lambda path: path.write_text(json.dumps(config, indent=2) + "\n", "utf-8"))
+    atomic.write_text(about, json.dumps(config, indent=2) + "\n")
 
 
 def _write_experiments(folder, points, grids, results):
@@ -99,11 +100,32 @@ def _write_experiments(folder, points, grids, results):
         frames.append(frame)
     if frames:
         _write_tables(folder, "victims", pd.DataFrame(rows))
+        atomic.write_text(folder / "costs.csv", _costs(points, grids, rows).to_csv(index=False))
         for name, table in (("poisons", poisons), ("artifacts", artifacts)):
             frame = pd.DataFrame(table, columns=None if table else ["point", "count", "adapted", "file"])
-            _replace(folder / f"{name}.csv", functools.partial(frame.to_csv, index=False))
+            atomic.write_text(folder / f"{name}.csv", frame.to_csv(index=False))
         summary = _once(pd.concat(frames, ignore_index=True))
-        _replace(folder / "results.csv", lambda path: summary.to_csv(path, index=False))
+        atomic.write_text(folder / "results.csv", summary.to_csv(index=False))
+
+
+def _costs(points, grids, rows):
+    """What success costs, for points that differ in nothing but the number of poisons, a row a defense; no rows where
+    there is one number, or no target."""
+    import pandas as pd
+
+    from tfshape.evaluation.results import costs
+
+    groups, axes = {}, [f"grid.{name}" for name in COUNTS]
+    for point in points:
+        rest = {name: value for name, value in json.loads(point["config"]).items() if name not in COUNTS}
+        groups.setdefault(digest(rest), []).append(point["point"])
+    frames = []
+    for numbers in groups.values():
+        mine = [row for row in rows if row["point"] in numbers and "intended_label" in row]
+        if len({row["num_poisons"] for row in mine}) > 1:
+            values = {name: value for name, value in grids[numbers[0]].items() if name not in axes}
+            frames.append(costs(mine).assign(**values))
+    return pd.concat(frames) if frames else pd.DataFrame(columns=["defense"])
 
 
 def _once(frame):
@@ -130,12 +152,6 @@ def _scalars(result):
 
 def _write_tables(folder, name, frame):
     """NAME.csv and NAME.parquet."""
-    _replace(folder / f"{name}.csv", lambda path: frame.to_csv(path, index=False))
-    _replace(folder / f"{name}.parquet", frame.to_parquet)
-
-
-def _replace(path, save):
-    """Writes a file by `save(path)`, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save(temporary)
-    os.replace(temporary, path)
+    atomic.write_text(folder / f"{name}.csv", frame.to_csv(index=False))
+    with atomic.replacing(folder / f"{name}.parquet") as path:
+        frame.to_parquet(path)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tfshape
+from tfshape import atomic
 from tfshape.evaluation.experiment import require
 from tfshape.studies.study import SCHEMA, Study
 
@@ -207,13 +208,10 @@ class Store:
 
 def _create(path):
     """Makes the file with all its tables, or none."""
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(temporary)) as connection:
+    with atomic.replacing(path) as temporary, contextlib.closing(sqlite3.connect(temporary)) as connection:
         connection.executescript(_TABLES)
         connection.execute("INSERT INTO study VALUES ('schema', ?)", (str(SCHEMA),))
         connection.commit()
-    os.replace(temporary, path)
 
 
 def exists(folder: str | os.PathLike) -> bool:

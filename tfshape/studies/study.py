@@ -17,6 +17,7 @@ from tfshape.studies.cache import digest
 
 SCHEMA = 1
 TRIAL = "tfshape.studies.trial:run"
+COUNTS = ("num_poisons", "budget")  # attributes of an `Experiment` of which a victim met one
 # Attributes of an `Experiment` that neither its poison nor its undefended victims depend on, and more of which its
 # poison does not.
 OF_DEFENSES = ("clip", "noise", "epsilon", "shaping", "defense", "adaptive", "controls")
@@ -91,7 +92,7 @@ def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experime
         words = "None or mirrored in a study, whose workers train victims of their own"
         require("distribute", e.distribute, e.distribute != "multi_worker", words)
         config = {name: value for name, value in e.to_dict().items() if name != "trials"}
-        data, trials = _fingerprint_of(e.dataset, e.data_dir, e.classes), e.trials
+        data, trials = fingerprint_of(e.dataset, e.data_dir, e.classes), e.trials
         inputs = (data,) * trials
         if e.poisons is not None:
             files = sorted(pathlib.Path(e.poisons).glob("*.npz"))
@@ -133,5 +134,6 @@ def fingerprint(dataset: datasets.Dataset) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _fingerprint_of(name, data_dir, classes):
+def fingerprint_of(name, data_dir, classes):
+    """The digest of a dataset, as `ts.datasets.load` takes it."""
     return fingerprint(datasets.load(name, data_dir=data_dir, classes=classes))

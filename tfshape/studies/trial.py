@@ -8,16 +8,13 @@ import json
 import time
 
 import tfshape
-from tfshape import datasets, evaluation, poison
+from tfshape import atomic, datasets, evaluation, poison
 from tfshape.evaluation import accounting, victims
 from tfshape.evaluation import run as experiments
-from tfshape.evaluation.results import write_atomically
 from tfshape.models import predict
 from tfshape.poison import archive
 from tfshape.studies import looks, pictures, stacking, study
 from tfshape.studies.cache import Cache, read_arrays
-
-_COUNTS = ("num_poisons", "budget")  # of which a victim met one
 
 
 def run(config: dict, trial: int, folder: str) -> dict:
@@ -79,12 +76,13 @@ class Work:
     """A trial at work. `victims` are what `row` is to be called with."""
 
     def __init__(self, config, trial, folder):
-        self._plan, data = _plan(json.dumps(config, sort_keys=True))
+        self._plan, data = plan_of(config)
         self._cache, e = Cache(f"{folder}/cache"), self._plan.settings[0].experiment
         self._common = [study.SCHEMA, tfshape.__version__, data, trial]
-        self._depends = {name: value for name, value in study.shared(config).items() if name not in _COUNTS}
+        self._depends = {name: value for name, value in study.shared(config).items() if name not in study.COUNTS}
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
-        self.setting = dataclasses.replace(self.setting, initial_weights=self._initial(e))
+        weights = initial_weights(self.setting, data, self._cache)
+        self.setting = dataclasses.replace(self.setting, initial_weights=weights)
         self.victims = experiments.victims_of(e, self._plan.defenses, self._plan.counts)
         self.poisons, self.crafted, self._found, self.known = [], 0, {}, {}
         self._saved = None if self._plan.saved is None else self._plan.saved[trial]
@@ -145,25 +143,32 @@ class Work:
             self._found[count, adapted] = found, seconds[0] if seconds else None
         return self._found[count, adapted]
 
-    def _initial(self, e):
-        """The weights of the clean model that finetune and transfer go on from, else None."""
-        if e.scenario == "scratch":
-            return None
-        recipe = dataclasses.asdict(victims.initial_recipe(e))
-        key = [*self._common, e.model, recipe, e.seed]
-        names = "w{:04}".format
-        return self._cache.get(
-            "initial",
-            key,
-            lambda: self.setting.initial_model.get_weights(),
-            lambda path, weights: archive.write(path, {names(i): array for i, array in enumerate(weights)}),
-            lambda path: list(read_arrays(path).values()),
-        )[0]
+
+def initial_weights(setting, data, cache):
+    """The weights of the clean model that victims of a `Setting` go on from, made once; None from scratch.
+
+    data: the digest of its data. cache: the study's `Cache`.
+    """
+    e, names = setting.experiment, "w{:04}".format
+    if e.scenario == "scratch":
+        return None
+    recipe = dataclasses.asdict(victims.initial_recipe(e))
+    return cache.get(
+        "initial",
+        [study.SCHEMA, tfshape.__version__, data, setting.trial, e.model, recipe, e.seed],
+        lambda: setting.initial_model.get_weights(),
+        lambda path, weights: archive.write(path, {names(i): array for i, array in enumerate(weights)}),
+        lambda path: list(read_arrays(path).values()),
+    )[0]
+
+
+def plan_of(config):
+    """-> (the `Plan` of `Experiment.to_dict()` for one trial, the digest of its data); those of late are kept."""
+    return _plan(json.dumps(config, sort_keys=True))
 
 
 @functools.lru_cache(maxsize=4)
 def _plan(config):
-    """-> (the `Plan` of a configuration in JSON, the digest of its data); trials of one point share what it holds."""
     e = evaluation.Experiment(**{**json.loads(config), "trials": 1})
     dataset, data = _dataset(e.dataset, e.data_dir, e.classes)
     return experiments.plan(e, dataset), data
@@ -176,7 +181,7 @@ def _dataset(name, data_dir, classes):
 
 
 def _write(path, value):
-    write_atomically(path, json.dumps(value))
+    atomic.write_text(path, json.dumps(value))
 
 
 def _read(path):
