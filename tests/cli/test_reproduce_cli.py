@@ -3,11 +3,14 @@
 import pathlib
 
 import forked
+import numpy as np
 import pandas as pd
 import pytest
 
+from tfshape.studies import indiscriminate, targeted
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-QUICK = ["--table=indiscriminate", "--dataset=fashion_mnist_mini", "--rates=0.1", "--seeds=2"]
+QUICK = ["--table=indiscriminate", "--dataset=fashion_mnist_mini", "--rates=0.1", "--trials=2", "--workers=1"]
 
 
 def run(cwd, *flags):
@@ -17,48 +20,69 @@ def run(cwd, *flags):
 def test_the_table_is_printed_written_and_gone_on_with(tmp_path):
     done = run(tmp_path, *QUICK)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "results" / "indiscriminate"
-    assert {path.name for path in folder.iterdir()} == {
-        "config.json",
-        "report.txt",
-        "slab.csv",
-        "summary.csv",
-        "trials.csv",
-    }
-    trials = pd.read_csv(folder / "trials.csv", keep_default_na=False)
-    assert len(trials) == 3 * 2 * 9  # clean, flips and slab; two seeds; nine defenses
-    assert not trials.duplicated(["attack", "rate", "defense", "seed"]).any()
-    counts = trials.groupby("attack")["num_examples"].first().to_dict()
+    folder = tmp_path / "results" / "reproduction"
+    for name in ("study.sqlite", "trials.csv", "config.json", "report.md"):
+        assert (folder / "indiscriminate" / name).is_file()
+    victims, slab = indiscriminate.read(folder / "indiscriminate")
+    assert len(victims) == 3 * 2 * 9  # clean, flips and slab; two seeds; nine defenses
+    assert not victims.duplicated(["attack", "rate", "defense", "seed"]).any()
+    counts = victims.groupby("attack")["num_examples"].first().to_dict()
     assert counts == {"clean": 1080, "label_flip": 1188, "slab": 1188}
-    assert (trials["best"] >= trials["last"]).all() and trials["last"].between(0.7, 1).all()
-    noisy = trials["defense"].str.contains("noise")
-    assert (trials.loc[noisy, "epsilon"].astype(float) < 1e10).all()
-    assert (trials.loc[~noisy, "epsilon"].astype(float) == float("inf")).all()
-    slab = pd.read_csv(folder / "slab.csv")
+    assert (victims["best"] >= victims["last"]).all() and victims["last"].between(0.7, 1).all()
+    cells = indiscriminate.summarise(victims)
+    noisy = cells["defense"].str.contains("noise")
+    assert (cells.loc[noisy, "epsilon"] < 1e10).all() and np.isinf(cells.loc[~noisy, "epsilon"]).all()
     assert slab["passes"].tolist() == [1.0] and 0 < slab["loss_bound"][0] < 1.1
-    cell = trials[(trials["attack"] == "slab") & (trials["defense"] == "none")]
-    for words in ("0.9315", "0.954", "pass both filters", "100.0%", f"{cell['best'].mean():.4f}±", "allowed"):
+    assert len(list((folder / "indiscriminate" / "cache" / "poisons").iterdir())) == 1  # slab poison serves all seeds
+    cell = cells[(cells["attack"] == "slab") & (cells["defense"] == "none")]
+    for words in ("0.9315", "0.954", "pass both filters", "100.0%", f"{cell['best'].iloc[0]:.4f}±", "| allowed |"):
         assert words in done.stdout
+    text = (folder / "reproduction.md").read_text()
+    assert text.startswith("## Indiscriminate attacks") and "bin/reproduce --table=indiscriminate --dataset=" in text
 
-    lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
-    (folder / "trials.csv").write_text("".join(lines[: 1 + 9 * 3]))  # as after a kill while the second seed's ran
     again = run(tmp_path, *QUICK, "--quiet")
     assert again.returncode == 0 and again.stderr == ""
-    pd.testing.assert_frame_equal(pd.read_csv(folder / "trials.csv", keep_default_na=False), trials)
-    assert done.stdout.startswith(again.stdout)
+    assert (folder / "indiscriminate" / "report.md").read_text() in done.stdout
+    pd.testing.assert_frame_equal(indiscriminate.read(folder / "indiscriminate")[0], victims)
 
-    other = run(tmp_path, *QUICK[:-1], "--seeds=3", "--output_dir=results/indiscriminate")
-    assert other.returncode == 2 and "output_dir" in other.stderr and other.stderr.count("\n") == 1
+    other = run(tmp_path, "--table=indiscriminate", "--dataset=fashion_mnist_mini", "--rates=0.2", "--trials=2")
+    assert other.returncode == 2 and "holds another study" in other.stderr and other.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["gradients", "targeted"])
+def test_other_tables_on_the_data_of_the_package(tmp_path, table):
+    done = run(tmp_path, f"--table={table}", "--dataset=fashion_mnist_mini", "--trials=1")
+    assert done.returncode == 0, done.stderr
+    words = {"gradients": ["same signs", "insertion, mlp trained on"], "targeted": ["they say", "median cost"]}
+    for part in words[table]:
+        assert part in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [("one poison in 200", "feature_collision"), ("1 to 100 poisons in 1,000", "feature_collision_cost")],
+)
+def test_targeted_settings_are_those_of_the_flagfiles(title, name):
+    lines = (ROOT / "configs" / "targeted" / f"{name}.flags").read_text().splitlines()
+    flags = [line.removeprefix("--") for line in lines if line.startswith("--")]
+    found = dict(flag.partition("=")[::2] for flag in flags)
+    ours = {key: value for key, value in targeted.SETTINGS[title].items()}
+    ours["num_poisons"] = ",".join(map(str, np.atleast_1d(ours["num_poisons"])))
+    assert {key: str(value) for key, value in ours.items()} == {
+        key: value for key, value in found.items() if key not in ("trials", "adaptive", "seed")
+    }
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--table=targeted"], "targeted"),
+        (["--table=all", "--rates=0.1"], "rates=0.1"),
+        (["--table=unknown"], "unknown"),
         ([], "table"),
         ([*QUICK[:2], "--rates=x"], "rates=x"),
         ([*QUICK[:2], "--rates=2"], "rates"),
-        ([*QUICK[:3], "--seeds=1"], "seeds=1"),
+        ([*QUICK[:3], "--trials=1"], "trials=1"),
         (["--table=indiscriminate", "--dataset=fashion"], "fashion"),
         (["--table=indiscriminate", "--output_dir=/proc/nowhere"], "output_dir"),
     ],

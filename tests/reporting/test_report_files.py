@@ -31,7 +31,7 @@ def test_three_files_with_every_row(material, tmp_path):
     assert "adaptive" not in frame and "engine" not in frame and "#" in frame
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert "| 7 | 100 | clip(1.0)\\|noise(1.0) |" in text and "gradient_matching on name: name" in text
-    assert text.count("    bin/evaluate '--shaping=") == 8 and "| undefended | 100 |" in text
+    assert text.count("    bin/evaluate '--shaping=") == 8 and "| undefended | 55 | > 100 in 1 of 10 |" in text
     assert "11 done, 1 failed" in caption(material) and "10, 100 of 6,000" in caption(material)
 
 
@@ -64,7 +64,7 @@ def test_what_is_not_there_is_left_out(material, tmp_path):
     )
     one = material
     one.summary = one.summary[one.summary["num_poisons"] == 10]
-    one.artifacts, one.failed = pd.DataFrame(), one.failed.head(0)
+    one.artifacts, one.failed, one.costs = pd.DataFrame(), one.failed.head(0), pd.DataFrame()
     text = page(one)
     for words in ("What success costs", "Gradient artifacts", "Failed trials"):
         assert words not in text
@@ -73,10 +73,11 @@ def test_what_is_not_there_is_left_out(material, tmp_path):
     assert "robustness: test accuracy under attack" in page(one) and "worst class" in page(one)
 
 
-def test_cost_is_the_least_number_that_wins_half(material):
-    found = tables.cost(material.summary).frame()
+def test_cost_is_what_the_files_say(material):
+    found = tables.cost(material.costs).frame()
     assert found["defense"].tolist() == ["undefended", HOSTILE, "clip(1.0)|noise(1.0)", "clip(1.0)|noise(9.0)"]
-    assert found["median cost"].tolist() == ["100", "100", "> 100", "> 100"]
+    assert found["median cost"].tolist() == ["55", "100", "> 100", "> 100"]
+    assert found["withstood"].tolist()[:2] == ["> 100 in 1 of 10", "> 100 in 4 of 10"]
 
 
 @pytest.mark.parametrize(("epsilon", "level"), [(0.3, 0), (1.0, 1), (9.9, 1), (10.0, 2), (1e6, 2), (np.inf, 3)])
