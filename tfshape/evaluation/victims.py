@@ -154,7 +154,7 @@ def _transforms(poisons):
     return found
 
 
-def train_and_measure(setting, choice, data, poisons, known=None):
+def train_and_measure(setting, choice, data, poisons, known=None, examples=None):
     """Trains one victim and returns its row.
 
     Args:
@@ -164,9 +164,10 @@ def train_and_measure(setting, choice, data, poisons, known=None):
         poisons: the trial's `Poisons`.
         known: a dict in which the trial's calls keep their last victims: one whose defense and examples are the same,
             as clean-label controls are for all numbers of poisons, is not trained again.
+        examples: what `setting.examples(data, poisons)` gives, if it is at hand.
     """
     e, dataset, shaper = setting.experiment, setting.dataset, choice.shaper
-    x, y, is_poison = setting.examples(data, poisons)
+    x, y, is_poison = examples or setting.examples(data, poisons)
     known = {} if known is None else known
     place, digest = (choice.name, data == "control"), _digest(x, y)
     if place not in known or known[place][0] != digest:

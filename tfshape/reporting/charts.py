@@ -8,6 +8,7 @@ import math
 WIDTH, HEIGHT = 440, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 46
 LEVELS = ((1.0, "below 1"), (10.0, "1 to 10"), (math.inf, "above 10"), (None, "∞: no privacy"))
+_NEAR = 15  # between two marks, so that their numbers can be read
 SERIES = 6  # colours and dashes there are
 
 
@@ -32,9 +33,9 @@ class Axes:
         """Adds SVG elements."""
         self._parts.append(text)
 
-    def line(self, x1, y1, x2, y2, kind):
-        """Adds a line between values."""
-        ends = (self.x(x1), self.y(y1), self.x(x2), self.y(y2))
+    def line(self, x1, y1, x2, y2, kind, aside=0):
+        """Adds a line between values, `aside` to the right."""
+        ends = (self.x(x1) + aside, self.y(y1), self.x(x2) + aside, self.y(y2))
         self.add('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'.format(kind, *ends))
 
     def svg(self, title, x_ticks, y_ticks):
@@ -74,18 +75,33 @@ def plane(points, y_words):
     """
     low = _floor(min(point["x"][0] for point in points))
     bottom = _floor(min(point["y"][0] for point in points))
-    axes = Axes("utility: test accuracy without attack", y_words, (low, 1.0), (bottom, 1.0))
+    high = 1.0 - _floor(1.0 - max(point["x"][2] for point in points))
+    axes = Axes("utility: test accuracy without attack", y_words, (low, high), (bottom, 1.0))
     for point in points:
         (x_low, x, x_high), (y_low, y, y_high) = point["x"], point["y"]
         axes.line(x_low, y, x_high, y, "whisker")
         axes.line(x, y_low, x, y_high, "whisker")
-    for point in points:
-        x, y = axes.x(point["x"][1]), axes.y(point["y"][1])
-        axes.add(f'<g class="level{level(point["epsilon"])}"><title>{html.escape(point["words"])}</title>')
-        axes.add(f"{marker(level(point['epsilon']), x, y)}")
-        axes.add(f'<text class="in" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{point["number"]}</text></g>')
+    for x, y, kind, group in _groups(axes, points):
+        words = html.escape("\n".join(point["words"] for point in group))
+        axes.add(f'<g class="level{kind}"><title>{words}</title>{marker(kind, x, y)}')
+        number = f"{group[0]['number']}{'+' if len(group) > 1 else ''}"
+        axes.add(f'<text class="in" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{number}</text></g>')
     said = "; ".join(point["words"] for point in points)
-    return axes.svg(f"{y_words} against utility. {said}", _ticks(low, 1.0), _ticks(bottom, 1.0))
+    return axes.svg(f"{y_words} against utility. {said}", _ticks(low, high), _ticks(bottom, 1.0))
+
+
+def _groups(axes, points):
+    """Points that would lie on each other, of one level, as one: list of (x, y, level, points)."""
+    found = []
+    for point in points:
+        x, y, kind = axes.x(point["x"][1]), axes.y(point["y"][1]), level(point["epsilon"])
+        near = (group for a, b, k, group in found if k == kind and math.hypot(a - x, b - y) < _NEAR)
+        group = next(near, None)
+        if group is None:
+            found.append((x, y, kind, [point]))
+        else:
+            group.append(point)
+    return found
 
 
 def curves(series):
@@ -94,14 +110,15 @@ def curves(series):
     series: list of (words, counts, rates, lows, highs), by turns in other colours and dashes.
     """
     counts = sorted({count for _, found, *_ in series for count in found})
-    axes = Axes("poisons", "attack success rate", (counts[0], counts[-1]), log=True)
+    axes = Axes("poisons", "attack success rate", (counts[0] / 1.15, counts[-1] * 1.15), log=True)
     for index, (words, found, rates, lows, highs) in enumerate(series):
         kind = f"series{index % SERIES}"
-        path = " ".join(f"{axes.x(count):.1f},{axes.y(rate):.1f}" for count, rate in zip(found, rates))
+        aside = 4 * (index - (len(series) - 1) / 2)  # beside each other, where curves lie on each other
+        path = " ".join(f"{axes.x(count) + aside:.1f},{axes.y(rate):.1f}" for count, rate in zip(found, rates))
         axes.add(f'<g class="{kind}"><title>{html.escape(words)}</title><polyline points="{path}"/>')
         for count, rate, low, high in zip(found, rates, lows, highs):
-            axes.line(count, low, count, high, "whisker")
-            axes.add(f'<circle cx="{axes.x(count):.1f}" cy="{axes.y(rate):.1f}" r="4"/>')
+            axes.line(count, low, count, high, "whisker", aside)
+            axes.add(f'<circle cx="{axes.x(count) + aside:.1f}" cy="{axes.y(rate):.1f}" r="4"/>')
         axes.add("</g>")
     parts = (
         f"{words}: {', '.join(f'{r:.2f} of {c}' for c, r in zip(found, rates))}" for words, found, rates, *_ in series
@@ -131,6 +148,6 @@ def _floor(value):
 
 
 def _ticks(low, high):
-    step = 0.1 if high - low <= 0.6 else 0.2
-    count = round((high - low) / step)
-    return [(high - i * step, f"{high - i * step:.1f}") for i in range(count + 1)]
+    step = next((step for most, step in ((0.15, 0.02), (0.25, 0.05), (0.65, 0.1)) if high - low < most), 0.2)
+    count = int((high - low) / step + 1e-9)
+    return [(high - i * step, f"{high - i * step:.{1 if step >= 0.1 else 2}f}") for i in range(count + 1)]

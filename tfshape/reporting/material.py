@@ -10,6 +10,8 @@ import pathlib
 import numpy as np
 import pandas as pd
 
+from tfshape.reporting.tables import axes
+
 GROUPS = 6  # poisons of so many kinds are shown
 _KEY = ["point", "trial"]
 
@@ -87,12 +89,13 @@ def _pictures(folder, summary):
     if poisons.empty:
         return []
     poisons = poisons.sort_values(["trial", "point", "count"]).drop_duplicates(["point", "count", "adapted"])
-    attacks, found = summary.drop_duplicates("point").set_index("point")["attack"], []
+    points, found = summary.drop_duplicates("point").set_index("point"), []
     for row in poisons.head(GROUPS).itertuples():
         path = folder / "cache" / "pictures" / row.file
         if not path.is_file():  # on another machine of a cluster
             continue
-        words = f"{attacks[row.point]}, trial {row.trial}, of {row.count} poisons"
+        of = ", ".join(str(points[name][row.point]) for name in ["attack", *axes(summary)])
+        words = f"{of}, trial {row.trial}, {row.count:,} poison{'s' if row.count > 1 else ''}"
         if isinstance(row.adapted, str):
             words += f", adapted to {row.adapted}"
         with np.load(path, allow_pickle=False) as file:

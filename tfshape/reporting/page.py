@@ -92,7 +92,8 @@ def _plane(material):
     )
     figure = (
         f'<div class="charts"><figure>{charts.plane(points, words)}<ul class="legend">{keys}</ul>'
-        "<figcaption>Numbers are those of the rows above. Up and to the right is better.</figcaption></figure></div>"
+        "<figcaption>Numbers are those of the rows above; + is one with more at its place. Up and to the right is "
+        "better.</figcaption></figure></div>"
     )
     return "plane", "Robustness, utility and epsilon", figure
 

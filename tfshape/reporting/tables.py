@@ -69,15 +69,14 @@ def cost(frame: pd.DataFrame) -> Table | None:
     empty one."""
     if frame.empty:
         return None
-    axes = [name for name in frame.columns if name.startswith("grid.") and name[5:] not in _SHOWN]
-    rows = []
+    varied, rows = axes(frame), []
     for row in frame.to_dict("records"):
         median, most = row["median_cost"], row["most"]
         least = Cell(f"{median:g}", median) if median < math.inf else Cell(f"> {most:,}", math.inf)
         withstood = Cell(f"> {most:,} in {row['withstood']} of {row['targets']}", row["withstood"])
-        words = [_plain(row[name]) for name in axes]
+        words = [_plain(row[name]) for name in varied]
         rows.append((*words, Cell(defense(row["defense"])), Cell(row["attacker"]), least, withstood))
-    names = (*(name[5:].replace("_", " ") for name in axes), "defense", "attacker", "median cost", "withstood")
+    names = (*(name[5:].replace("_", " ") for name in varied), "defense", "attacker", "median cost", "withstood")
     return _without_blanks(Table(names, tuple(rows)))
 
 
@@ -96,16 +95,24 @@ def curves(frame):
     return found
 
 
+def axes(summary: pd.DataFrame) -> list[str]:
+    """The columns grid.NAME of a results.csv by which points differ, but for those that other columns show."""
+    names = [name for name in summary.columns if name.startswith("grid.") and name[5:] not in _SHOWN]
+    return [name for name in names if summary[name].nunique() > 1]
+
+
 def artifacts(frame, summary):
     """The `Table` of what poison does to gradients, a row a poison and epoch; None if that was not looked at."""
     if frame.empty or "epoch" not in frame:
         return None
-    attacks, rows = summary.drop_duplicates("point").set_index("point")["attack"], []
+    points, varied, rows = summary.drop_duplicates("point").set_index("point"), axes(summary), []
+    attacks = points["attack"]
     several = attacks.nunique() > 1
     for row in frame.drop_duplicates(["file", "epoch"]).itertuples():
         adapted = row.adapted if isinstance(row.adapted, str) else ""
         words = [
             Cell(attacks[row.point] if several else ""),
+            *(_plain(points[name][row.point]) for name in varied),
             Cell(f"{row.count:,}", row.count),
             Cell(adapted),
             _number(row.epoch, "{:d}"),
@@ -114,6 +121,7 @@ def artifacts(frame, summary):
         rows.append((*words, *(_number(number, "{:.3f}") for number in numbers)))
     names = (
         "attack",
+        *(name[5:].replace("_", " ") for name in varied),
         "poisons",
         "adapted to",
         "after epochs",

@@ -65,6 +65,8 @@ def train(models, shapers, recipe, seeds, examples, scheme, test=None):
     shared = one and len(set(seeds)) == 1 and _dense_only(layers)
     drawn = [_batches(size, recipe, seed, scheme) for seed in (seeds[:1] if shared else seeds)]
     rows, marks = drawn[0] if shared else (np.stack(arrays) for arrays in zip(*drawn))
+    height = int(marks.sum(axis=-1).max())  # what is behind is padding in every batch
+    rows, marks = rows[..., :height], marks[..., :height]
     x, y = examples if shared else map(np.stack, zip(*([examples] * count if one else examples)))
     clips = [math.inf if shaper is None else shaper.shapers[0].clip for shaper in shapers]
     stddevs = [shaper.shapers[-1].noise_for(shaper.sensitivity) or 0.0 if shaper else 0.0 for shaper in shapers]
@@ -102,7 +104,7 @@ def _dense_only(layers):
 
 def _batches(size, recipe, seed, scheme):
     """The rows of every batch, int32 [S, B], and which of them are examples and not padding, float32 [S, B]."""
-    numbers = tf.data.Dataset.range(size).map(lambda i: (tf.cast(i, tf.int32), tf.cast(i, tf.int32)))
+    numbers = tf.data.Dataset.from_tensor_slices((tf.range(size), tf.range(size)))
     batches, steps = SAMPLERS[scheme](numbers, recipe.batch_size, recipe.epochs, seed)
     rows, _, *marks = batches.batch(steps * recipe.epochs).get_single_element()
     return rows.numpy(), marks[0].numpy() if marks else np.ones(rows.shape, np.float32)
@@ -221,9 +223,9 @@ def _program(layers, optimizer, clipped, noisy):
 
 def _with_noise(update, noisy, seeds, stddevs, step):
     """The update, [K, ...]s, with the noise that `ts.shape` adds at this step to those of K that are `noisy`."""
-    found = [tf.unstack(part) for part in update]
-    for k in (k for k, more in enumerate(noisy) if more):
-        drawn, _ = noise.like([parts[k] for parts in found], stddevs[k], (seeds[k], 0), tf.cast(step, tf.int64))
-        for parts, more in zip(found, drawn):
-            parts[k] += more
-    return [tf.stack(parts) for parts in found]
+    zeros = [tf.zeros(part.shape[1:]) for part in update]
+    drawn = [
+        noise.like(zeros, stddevs[k], (seeds[k], 0), tf.cast(step, tf.int64))[0] if more else zeros
+        for k, more in enumerate(noisy)
+    ]
+    return [part + tf.stack(parts) for part, parts in zip(update, zip(*drawn))]

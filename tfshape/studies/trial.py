@@ -59,7 +59,7 @@ def _train_together(works, count, name, data):
     choice = works[0].choice(name) if works else None
     if len(works) < 2 or not stacking.can(works[0].setting, choice):
         return
-    examples = [work.examples(count, name, data) for work in works]
+    examples = [work.examples(count, name, data)[:2] for work in works]
     if len({len(y) for _, y in examples}) > 1:
         return
     start, e = time.perf_counter(), works[0].setting.experiment
@@ -85,6 +85,7 @@ class Work:
         self.setting = dataclasses.replace(self.setting, initial_weights=weights)
         self.victims = experiments.victims_of(e, self._plan.defenses, self._plan.counts)
         self.poisons, self.crafted, self._found, self.known = [], 0, {}, {}
+        self._last = None, None
         self._saved = None if self._plan.saved is None else self._plan.saved[trial]
 
     def row(self, count, name, data):
@@ -92,8 +93,9 @@ class Work:
 
         def train():
             poisons, seconds = self._poisons(count, adapted)
-            row = victims.train_and_measure(self.setting, choice, data, poisons, self.known)
-            return {**row, "count": count, "crafting_seconds": seconds}
+            examples = self.examples(count, name, data)
+            found = victims.train_and_measure(self.setting, choice, data, poisons, self.known, examples)
+            return {**found, "count": count, "crafting_seconds": seconds}
 
         choice = self.choice(name)
         adapted = name if data == "adaptive" else None
@@ -109,9 +111,11 @@ class Work:
         return self._cache.path("victims", self._key(count, name, data)).exists()
 
     def examples(self, count, name, data):
-        """What a victim trains on: x, y."""
-        poisons, _ = self._poisons(count, name if data == "adaptive" else None)
-        return self.setting.examples(data, poisons)[:2]
+        """What a victim trains on, x, y and is_poison; that of the last call is kept."""
+        if self._last[0] != (count, name, data):
+            poisons, _ = self._poisons(count, name if data == "adaptive" else None)
+            self._last = (count, name, data), self.setting.examples(data, poisons)
+        return self._last[1]
 
     def _key(self, count, name, data):
         return [*self._common, self._depends, count, name, data]
