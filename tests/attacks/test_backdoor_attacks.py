@@ -69,6 +69,15 @@ def clean():
     return train(make_problem())
 
 
+def test_feature_insertion_is_badnets_with_a_white_patch():
+    problem = make_problem()
+    attacks = [ts.attacks.get("feature_insertion")(3, size=2), ts.attacks.get("badnets")(3, **PATCH)]
+    inserted, stamped = (attack.craft(problem) for attack in attacks)
+    for name in ("x", "y", "base"):
+        np.testing.assert_array_equal(getattr(inserted, name), getattr(stamped, name))
+    assert inserted.attack == "feature_insertion" and (inserted.x[:, -2:, -2:] == 1).all()
+
+
 @pytest.mark.parametrize("name", STAMPED)
 def test_a_stamped_backdoor_is_learnt_and_labels_alone_teach_nothing(name, clean):
     attack, problem = make_attack(name), make_problem()

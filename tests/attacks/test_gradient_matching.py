@@ -385,8 +385,13 @@ def test_a_bad_option_is_named(option):
         ts.attacks.get("gradient_matching")(**option)
 
 
-@pytest.mark.parametrize("text", ["clip(0.5)", "normalize(1.0)|noise(1.0)", "per_layer_clip(0.5)", "orient(0.0)"])
-def test_the_shaped_gradient_is_what_a_shaped_training_step_takes(rng, text):
+@pytest.mark.parametrize(
+    "text",
+    ["clip(0.5)", "normalize(1.0)|noise(1.0)", "per_layer_clip(0.5)", "orient(0.0)", "orient(0.0, reference='t.npz')"],
+)
+def test_the_shaped_gradient_is_what_a_shaped_training_step_takes(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    np.savez("t.npz", x=BLOBS.train.x[20:30], y=BLOBS.train.y[20:30])
     shaper = ts.shaping.parse(text)
     model = ts.models.build("mlp", BLOBS.input_shape, BLOBS.num_classes, seed=3)
     x, y = BLOBS.train.x[:12], BLOBS.train.y[:12]

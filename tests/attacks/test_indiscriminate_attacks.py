@@ -51,6 +51,27 @@ def test_random_flips_are_those_of_the_transform():
     np.testing.assert_array_equal(y, expected)
 
 
+def test_interpolation_mixes_pairs_that_do_not_depend_on_alpha():
+    problem = make_problem(BLOBS, "mlp", RECIPE, 40)
+    mixed = {a: ts.attacks.get("interpolation")(a, base_class=2, other_class=1).craft(problem) for a in (0.0, 0.3, 1.0)}
+    for label, alpha in ((2, 0.0), (1, 1.0)):
+        rows = (mixed[alpha].x[:, None] == BLOBS.train.x[None]).all(2).argmax(1)
+        np.testing.assert_array_equal(mixed[alpha].x, BLOBS.train.x[rows])
+        assert (BLOBS.train.y[rows] == label).all() and len(np.unique(rows)) == 40
+        assert (mixed[alpha].y == 2).all() and (mixed[alpha].base == -1).all()
+    np.testing.assert_allclose(mixed[0.3].x, 0.7 * mixed[0.0].x + 0.3 * mixed[1.0].x, atol=1e-6)
+    assert same(mixed[0.3], ts.attacks.get("interpolation")(0.3, base_class=2, other_class=1).craft(problem))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"alpha": -0.1}, "alpha=-0.1: allowed"), ({"base_class": 1}, "other_class=1: allowed is another")],
+)
+def test_bad_options_of_interpolation_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        ts.attacks.get("interpolation")(**options)
+
+
 @pytest.mark.slow
 def test_chosen_flips_harm_more_than_random_ones():
     problem = make_problem(BLOBS, "mlp", RECIPE, 100)

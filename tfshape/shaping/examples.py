@@ -26,6 +26,19 @@ class Examples:
         """These examples with their weights multiplied by `factor` ([B] or [L, B])."""
         return Examples(self.gradients, self._plain_norms, self.valid, self.weights * factor, self.mean_gradient)
 
+    def shaped(self, shapers, states):
+        """These examples with the weights of all `shapers`, one after the other, and what each observes of them.
+
+        states: one for each shaper, a dict as its `variables` gives.
+        """
+        examples, observed = self, []
+        for shaper, state in zip(shapers, states):
+            seen = shaper.observe(examples, state)
+            observed.append(tf.zeros([]) if seen is None else tf.cast(seen, tf.float32))
+            factor = shaper.weigh(examples, state)
+            examples = examples if factor is None else examples.scaled(factor)
+        return examples, observed
+
     @property
     def count(self):
         """How many rows are valid, a scalar float."""

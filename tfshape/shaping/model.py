@@ -165,7 +165,8 @@ class ShapedModel(keras.Model):
         present = tf.ones_like(finite)
         if sample_weight is not None:
             present = tf.reshape(sample_weight, tf.shape(finite)) != 0
-        examples, observed = self._weigh(Examples(found, norms, finite & present, mean_gradient=self._mean_gradient))
+        examples = Examples(found, norms, finite & present, mean_gradient=self._mean_gradient)
+        examples, observed = examples.shaped(self.shaping.shapers, self._states)
         losses = tf.where(examples.valid, found.losses, tf.zeros_like(found.losses))
         tallies = {
             "loss": tf.cast(tf.reduce_sum(losses), tf.float32),
@@ -179,17 +180,8 @@ class ShapedModel(keras.Model):
         """The weights, [B] or [L, B], that the next step would give `found`, the engine's gradients of a batch."""
         norms = found.norms
         valid = tf.math.is_finite(found.losses) & tf.math.is_finite(norms)
-        return self._weigh(Examples(found, norms, valid, mean_gradient=self._mean_gradient))[0].weights
-
-    def _weigh(self, examples):
-        """The examples with the weights of all shapers, and what each of those observes of them."""
-        observed = []
-        for shaper, state in zip(self.shaping.shapers, self._states):
-            seen = shaper.observe(examples, state)
-            observed.append(tf.zeros([]) if seen is None else tf.cast(seen, tf.float32))
-            factor = shaper.weigh(examples, state)
-            examples = examples if factor is None else examples.scaled(factor)
-        return examples, observed
+        examples = Examples(found, norms, valid, mean_gradient=self._mean_gradient)
+        return examples.shaped(self.shaping.shapers, self._states)[0].weights
 
     def _mean_gradient(self, x, y):
         found = gradients.per_example(self.model, self._example_loss, x, y, training=True)

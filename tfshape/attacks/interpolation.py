@@ -1,0 +1,48 @@
+"""Interpolation, by which Hong et al. 2020 (arXiv 2002.11497, section 4) study the gradients of feature collision."""
+
+import dataclasses
+
+import numpy as np
+
+from tfshape.attacks import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Interpolation:
+    """Images of one class mixed with `alpha` of images of another, pair by pair, inserted with the first one's label.
+
+    Attributes:
+      alpha: 0 to 1; at 0 the poison is clean copies.
+      base_class, other_class: two different classes, whose label the poison has and which is mixed in.
+
+    Raises:
+      ValueError: a value outside these.
+    """
+
+    alpha: float = 0.5
+    base_class: int = 0
+    other_class: int = 1
+
+    name = "interpolation"
+    kind = "indiscriminate"
+
+    def __post_init__(self):
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha={self.alpha!r}: allowed is a number from 0 to 1")
+        if self.base_class == self.other_class:
+            raise ValueError(f"other_class={self.other_class!r}: allowed is another class than base_class")
+
+    def check(self, problem):
+        """Raises ValueError if the dataset has not as many examples of the two classes."""
+        for name in ("base_class", "other_class"):
+            if not 0 <= getattr(self, name) < problem.dataset.num_classes:
+                raise ValueError(f"{name}={getattr(self, name)!r}: allowed is 0 to {problem.dataset.num_classes - 1}")
+            problem.candidates(getattr(self, name))
+
+    def craft(self, problem):
+        """The mixed images as `ts.poison.Poisons`, base -1; the pairs depend on the problem's seed, not on alpha."""
+        train, rng = problem.dataset.train, np.random.default_rng([problem.seed, 7])
+        pools = [problem.candidates(label) for label in (self.base_class, self.other_class)]
+        rows, others = (rng.choice(pool, problem.num_poisons, replace=False) for pool in pools)
+        x = ((1 - self.alpha) * train.x[rows] + self.alpha * train.x[others]).astype(np.float32).clip(0, 1)
+        return base.make_poisons(problem, self, x, np.full(len(x), -1), train.y[rows])

@@ -1,0 +1,108 @@
+"""bin/analyze: trains on poison, and records what it does to gradients."""
+
+import dataclasses
+
+import numpy as np
+from absl import flags
+
+from tfshape.cli import common
+from tfshape.cli.analyze_trials import poisons_of
+
+FLAGS = flags.FLAGS
+TRUSTED = 100  # examples in trusted.npz
+
+
+def _attacked(setting, attack):
+    """The setting with another attack; the clean model that victims go on from is not trained again."""
+    weights = None if setting.initial_model is None else setting.initial_model.get_weights()
+    return dataclasses.replace(setting, attack=attack, initial_weights=weights)
+
+
+def watch_all(plan, studies, defenses, folder):
+    """Trains the first trial's victim on each study's poison, with each defense: prints tables, writes the files."""
+    import pandas as pd
+
+    from tfshape.analysis import figures
+
+    setting = plan.settings[0]
+    rows = np.sort(np.random.default_rng([setting.seed("trusted"), 8]).permutation(setting.rows)[:TRUSTED])
+    np.savez(folder / "trusted.npz", x=plan.dataset.train.x[rows], y=plan.dataset.train.y[rows])
+    tables, norms = [], {}
+    with common.progress() as progress:
+        work = [(study, name) for study in studies for name in defenses]
+        for done, (study, name) in enumerate(work):
+            progress(done, len(work), f"{study}, {name}")
+            attacked = _attacked(setting, studies[study])
+            poisons = poisons_of(plan, attacked)
+            found, norms[study, name] = _watch(attacked, poisons, defenses[name], folder, f"{study}, {name}")
+            tables.append(found.assign(study=study, defense=name))
+            pd.concat(tables).to_csv(folder / "epochs.csv", index=False)
+        progress(len(work), len(work), "done")
+    table = pd.concat(tables)
+    print(f"\n{_summary(table).to_string(index=False, float_format='{:.3f}'.format)}")
+    figures.draw(folder, table, norms)
+
+
+def _watch(setting, poisons, choice, folder, title):
+    """One training: prints its table; -> (the table, the norms that the first and the last epoch saw)."""
+    import keras
+    import pandas as pd
+
+    from tfshape.analysis import GradientArtifacts, figures
+    from tfshape.evaluation import victims
+
+    x, y, marks = setting.examples("poison", poisons)
+    examples = FLAGS.examples or (32 if FLAGS.every == "batch" else None)
+    options = {"every": FLAGS.every, "examples": examples, "batch_size": min(setting.experiment.batch_size, 512)}
+    options["seed"] = setting.seed("watch")
+    watch = GradientArtifacts((x, y, marks), csv_path=folder / f"artifacts-{figures.slug(title)}.csv", **options)
+    clean = np.flatnonzero(~marks)
+    placebo = np.arange(len(clean)) < min(int(marks.sum()), len(clean) // 2)
+    clean = np.random.default_rng([options["seed"], 1]).permutation(clean)
+    innocent = GradientArtifacts((x[clean], y[clean], placebo), **options)
+    victim, norms = setting.new_victim(), {}
+
+    def note(epoch, logs):
+        norms["last epoch" if epoch else "first epoch"] = watch.norms
+
+    callbacks = [watch, innocent, keras.callbacks.LambdaCallback(on_epoch_end=note)]
+    victims.train(setting, choice.shaper, victim, x, y, callbacks)
+    table = pd.DataFrame({"epoch": np.arange(1, len(watch.history["cosine"]) + 1)})
+    for prefix in ("", "shaped_") if choice.shaper is not None else ("",):
+        for name in ("magnitude_ratio", "norm_ratio", "cosine", "share", "clean_cosine", "poison_cosine"):
+            table[prefix + name] = watch.history[prefix + name]
+        table[f"{prefix}control_ratio"] = innocent.history[f"{prefix}magnitude_ratio"]
+        table[f"{prefix}control_cosine"] = innocent.history[f"{prefix}cosine"]
+    print(f"\n{title}: {marks.sum()} of {len(y):,} examples are poison")
+    for prefix, words in (("", "before shaping"), ("shaped_", "after shaping")):
+        names = [name for name in table if name.startswith("shaped_") == bool(prefix) and name != "epoch"]
+        if names:
+            shown = table[["epoch", *names]].rename(columns=lambda name: name.replace("shaped_", ""))
+            print(f"{words}\n{shown.to_string(index=False, float_format='{:.3f}'.format)}")
+    return table, norms
+
+
+def _summary(table):
+    """A row a training: means over epochs, and in how many epochs the poison's gradient was the larger."""
+    import pandas as pd
+
+    rows = []
+    for (study, defense), part in table.groupby(["study", "defense"], sort=False):
+        for prefix in ("", "shaped_"):
+            if f"{prefix}cosine" in part and part[f"{prefix}cosine"].notna().any():
+                mean = part.mean(numeric_only=True)
+                larger = part[f"{prefix}magnitude_ratio"] > part[f"{prefix}control_ratio"]
+                rows.append(
+                    {
+                        "study": study,
+                        "defense": defense,
+                        "view": "after shaping" if prefix else "before",
+                        "epochs ratio > 1": f"{(part[f'{prefix}magnitude_ratio'] > 1).sum()}/{len(part)}",
+                        "> control": f"{larger.sum()}/{len(part)}",
+                        **{
+                            name.replace("_", " "): mean[prefix + name]
+                            for name in ("magnitude_ratio", "control_ratio", "norm_ratio", "cosine", "control_cosine")
+                        },
+                    }
+                )
+    return pd.DataFrame(rows)
