@@ -148,7 +148,7 @@ def test_without_known_poison_the_alarm_names_indices_of_the_data(rng):
     y[bad] = 1 - y[bad]
     model = dense_model()
     model.compile(keras.optimizers.Adam(0.02), LOSS)
-    watch = Watch((x, y), trusted=trusted, examples=None)
+    watch = Watch((x, y), trusted=trusted)
     model.fit(x, y, batch_size=30, epochs=8, verbose=0, callbacks=[watch])
     assert watch.alarm.fired and watch.alarm.p_value <= 0.01
     assert np.isin(watch.alarm.suspicious, bad).mean() > 0.6

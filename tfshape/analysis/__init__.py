@@ -4,7 +4,7 @@ watch = ts.analysis.GradientArtifacts((x, y, is_poison), every="epoch", csv_path
 model.fit(x, y, callbacks=[watch])          # any Keras model, shaped or not
 watch.history["magnitude_ratio"], watch.history["cosine"]
 
-watch = ts.analysis.GradientArtifacts((x, y), trusted=trusted, examples=None)     # which are poison is not known
+watch = ts.analysis.GradientArtifacts((x, y), trusted=trusted)     # which are poison is not known
 model.fit(x, y, callbacks=[watch])
 print(watch.alarm)
 

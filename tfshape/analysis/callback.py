@@ -16,7 +16,7 @@ from tfshape.analysis import measures
 from tfshape.analysis.alarm import Alarm, Trace, check, smoke_alarm
 from tfshape.analysis.tracing import compiled_loss
 
-EVERY = ("epoch", "batch")
+EVERY = {"epoch": 256, "batch": 32}  # when to look, and at how many examples if not told
 _SCALAR = tf.compat.v1.SummaryMetadata(  # tf.summary.scalar would want TensorBoard installed
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
 )
@@ -44,8 +44,8 @@ class GradientArtifacts(keras.callbacks.Callback):
     def __init__(
         self,
         data: Any,
-        every: int | str = "epoch",
-        examples: int | None = 256,
+        every: str = "epoch",
+        examples: int | str | None = "auto",
         batch_size: int = 256,
         trusted: Any = None,
         false_alarm_rate: float = 0.01,
@@ -60,12 +60,11 @@ class GradientArtifacts(keras.callbacks.Callback):
                 `tf.data.Dataset` of such, which is held in memory.
             every: "epoch" or "batch", when to look.
             examples: how many a look takes, >= 2, drawn once by `seed`, with poison, or trusted examples, in proportion
-                but one at least; None for all.
+                but one at least; None for all. "auto": all for the smoke alarm, else 256, or 32 with every="batch".
             batch_size: examples at a time, >= 2. Cosines are to the mean of such a batch; for the smoke alarm, where
                 labels are whole numbers, a batch holds examples of one label.
             trusted: bool [N], examples that are known to be clean, for the smoke alarm: where it is not known which
                 are poison. They have to be drawn at random from the training data, and trained on; see `smoke_alarm`.
-                With examples=None the alarm looks at all of the data.
             false_alarm_rate: of the alarm.
             loss: as `ts.gradients.per_example` takes it; by default what the model was compiled with.
             csv_path, log_dir: a file and a folder to write, or None.
@@ -80,6 +79,8 @@ class GradientArtifacts(keras.callbacks.Callback):
         size = len(tf.nest.flatten(self._y)[0])
         if every not in EVERY:
             raise ValueError(f"every={every!r}: allowed is {' or '.join(EVERY)}")
+        if examples == "auto":
+            examples = None if trusted is not None else EVERY[every]
         for name, value in (("examples", size if examples is None else examples), ("batch_size", batch_size)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 2:
                 raise ValueError(f"{name}={value!r}: allowed is an integer >= 2")

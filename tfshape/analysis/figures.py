@@ -64,7 +64,8 @@ def _curves(path, table):
         axes[1, column].axhline(0, color="0.8", linewidth=1, zorder=0)
         axes[0, column].set_title("undefended" if defense == "none" else f"after {defense}", fontsize=10)
         axes[1, column].set_xlabel("epoch")
-        axes[1, column].xaxis.get_major_locator().set_params(integer=True)
+        for axis in axes[:, column]:
+            axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set_ylabel("‖mean poison‖ / ‖mean clean‖")
     axes[1, 0].set_ylabel("cosine, mean poison to mean clean")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
@@ -102,21 +103,25 @@ def _layers(folder, norms):
     import pandas as pd
 
     chosen = [key for key in norms if key[1] == "none"][:4]
+    frames = [pd.read_csv(folder / f"artifacts-{slug(', '.join(key))}.csv") for key in chosen]
     figure, axes = _new(2, len(chosen), 3.6, 2.2)
-    for column, key in enumerate(chosen):
-        frame = pd.read_csv(folder / f"artifacts-{slug(', '.join(key))}.csv")
-        frame = frame[(frame["view"] == "raw") & (frame["epoch"] > 0)]
-        for row, (name, label) in enumerate((("magnitude_ratio", "log10 magnitude ratio"), ("cosine", "cosine"))):
-            grid = frame.pivot_table(index="layer", columns="epoch", values=name, sort=False)
-            values = np.log10(grid.to_numpy()) if row == 0 else grid.to_numpy()
-            limits = (-1, 1) if row else (-np.nanmax(np.abs(values)), np.nanmax(np.abs(values)))
+    for row, (name, label) in enumerate((("magnitude_ratio", "log10 magnitude ratio"), ("cosine", "cosine"))):
+        grids = [
+            frame[(frame["view"] == "raw") & (frame["epoch"] > 0)].pivot_table(
+                index="layer", columns="epoch", values=name, sort=False
+            )
+            for frame in frames
+        ]
+        values = [grid.to_numpy() if row else np.log10(grid.to_numpy()) for grid in grids]
+        limit = max(np.nanmax(np.abs(part)) for part in values)
+        for column, (key, grid) in enumerate(zip(chosen, grids)):
             edges = (grid.columns[0] - 0.5, grid.columns[-1] + 0.5, len(grid) - 0.5, -0.5)
             options = {"aspect": "auto", "cmap": "gray", "interpolation": "nearest", "extent": edges}
-            image = axes[row, column].imshow(values, vmin=limits[0], vmax=limits[1], **options)
+            image = axes[row, column].imshow(values[column], vmin=-limit, vmax=limit, **options)
             axes[row, column].set_yticks(range(len(grid)), grid.index)
             axes[row, column].set_title(key[0] if not row else "", fontsize=9)
             axes[row, column].set_xlabel("epoch" if row else "")
             axes[row, column].xaxis.get_major_locator().set_params(integer=True)
             axes[row, column].set_ylabel("layer" if not column else "")
-            figure.colorbar(image, ax=axes[row, column], label=label)
+        figure.colorbar(image, ax=list(axes[row]), label=label)
     figure.savefig(folder / "layers.png", dpi=110)
