@@ -45,6 +45,7 @@ def test_it_records_the_model_as_it_is_after_each_epoch_and_leaves_training_alon
         for key in set(want) - {"view", "layer"}:
             assert float(row[key]) == pytest.approx(want[key], rel=1e-4, abs=1e-6), key
     assert watch.history["cosine"] == fit.history["cosine"] and len(fit.history["cosine"]) == 3
+    assert watch.start["cosine"] == pytest.approx(float(rows[0]["cosine"]))
     assert fit.history["magnitude_ratio"][-1] == pytest.approx(expected[0]["magnitude_ratio"], rel=1e-4)
 
 

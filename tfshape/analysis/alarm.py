@@ -171,16 +171,15 @@ class Trace:
     def scores(self):
         """A dict of name to [N], for `smoke_alarm`, all of them symmetric in the examples of a group.
 
-        Mean ranks: of the norm, of a low cosine to the batch mean, of having a near twin in the batch, and of a norm
-        and a cosine that are both small: what has been learnt, but not as the others were. And how far the norm has
-        fallen since the first look: backdoors are learnt faster than clean examples that were as hard (Li et al. 2021,
-        Anti-Backdoor Learning, arXiv 2110.11571).
+        Sums of mean ranks. Large norm: what keeps being hard. Large and askew, that is at a low cosine to the batch
+        mean: wrong labels. Near twin: copies, and what crowds together. Falling and askew: the norm fell far, is small,
+        and points elsewhere; backdoors are learnt faster than clean examples that were as hard (Li et al. 2021,
+        Anti-Backdoor Learning, arXiv 2110.11571), but not as the others of their label are.
         """
         norm, cosine, nearest = (self._sums[name] / self._looks for name in ("norm", "cosine", "nearest"))
         return {
             "large norm": norm,
-            "low cosine": -cosine,
+            "large and askew": norm - cosine,
             "near twin": nearest,
-            "small and askew": -norm - cosine,
-            "falling norm": self._first - norm,
+            "falling and askew": self._first - 2 * norm - cosine,
         }

@@ -37,6 +37,7 @@ class GradientArtifacts(keras.callbacks.Callback):
 
     Attributes:
         history: the same as in the logs, dict of name to a list, a number an epoch.
+        start: the same before training, dict of name to a number.
         norms: the norms that the latest look saw, dict of view to group ("clean" and "poison", or "all") to an array.
         alarm: after training, an `Alarm` if `trusted` was given, else None. Its indices are those of `data`.
     """
@@ -103,6 +104,7 @@ class GradientArtifacts(keras.callbacks.Callback):
         self._rows = np.concatenate(self._batches)
         self._labels = labels[self._rows]
         self.history: dict = {}
+        self.start: dict = {}
         self.norms: dict = {}
         self.alarm: Alarm | None = None
 
@@ -133,7 +135,7 @@ class GradientArtifacts(keras.callbacks.Callback):
             self._summaries = tf.summary.create_file_writer(os.fspath(self._log_dir))
         self._epoch, self._sums, self._looks = 0, None, 0
         self._record("")
-        self._summarise()
+        self.start = self._of_whole(self._summarise())
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch, self._sums, self._looks = epoch + 1, None, 0
@@ -145,14 +147,10 @@ class GradientArtifacts(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self._every == "epoch":
             self._record("")
-        for row in self._summarise():
-            if row["layer"] != measures.WHOLE:
-                continue
-            prefix = "" if row["view"] == "raw" else f"{row['view']}_"
-            for name in measures.names(self._is_poison is not None):
-                self.history.setdefault(prefix + name, []).append(row[name])
-                if logs is not None:
-                    logs[prefix + name] = row[name]
+        for name, value in self._of_whole(self._summarise()).items():
+            self.history.setdefault(name, []).append(value)
+            if logs is not None:
+                logs[name] = value
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if self._trusted is not None:
@@ -188,6 +186,15 @@ class GradientArtifacts(keras.callbacks.Callback):
         self._sums = numbers if self._sums is None else self._sums + numbers
         self._looks += 1
         self._heads = [(row["view"], row["layer"]) for row in found]
+
+    def _of_whole(self, rows):
+        """The numbers of the whole gradient among rows, by the names that they have in the logs."""
+        return {
+            name if row["view"] == "raw" else f"{row['view']}_{name}": row[name]
+            for row in rows
+            if row["layer"] == measures.WHOLE
+            for name in measures.names(self._is_poison is not None)
+        }
 
     def _summarise(self):
         """The means over the epoch's looks, as rows; written to TensorBoard."""

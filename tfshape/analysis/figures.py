@@ -48,6 +48,8 @@ def _curves(path, table):
     ]
     figure, axes = _new(2, len(panels), 3.6, 2.9)
     studies = list(dict.fromkeys(table["study"]))
+    cosines = [table.loc[table["defense"] == defense, f"{prefix}cosine"].abs().max() for defense, prefix in panels]
+    reach = min(1.05, 1.5 * max(cosines))
     for column, (defense, prefix) in enumerate(panels):
         part = table[table["defense"] == defense]
         for index, study in enumerate(studies):
@@ -60,7 +62,7 @@ def _curves(path, table):
             axes[row, column].plot(mean.index, mean, ":", color="black", linewidth=2, label="as many clean examples")
         axes[0, column].axhline(1, color="0.8", linewidth=1, zorder=0)
         axes[0, column].set_yscale("log")
-        axes[1, column].set_ylim(-1.05, 1.05)
+        axes[1, column].set_ylim(-reach, reach)
         axes[1, column].axhline(0, color="0.8", linewidth=1, zorder=0)
         axes[0, column].set_title("undefended" if defense == "none" else f"after {defense}", fontsize=10)
         axes[1, column].set_xlabel("epoch")
@@ -107,9 +109,7 @@ def _layers(folder, norms):
     figure, axes = _new(2, len(chosen), 3.6, 2.2)
     for row, (name, label) in enumerate((("magnitude_ratio", "log10 magnitude ratio"), ("cosine", "cosine"))):
         grids = [
-            frame[(frame["view"] == "raw") & (frame["epoch"] > 0)].pivot_table(
-                index="layer", columns="epoch", values=name, sort=False
-            )
+            frame[frame["view"] == "raw"].pivot_table(index="layer", columns="epoch", values=name, sort=False)
             for frame in frames
         ]
         values = [grid.to_numpy() if row else np.log10(grid.to_numpy()) for grid in grids]

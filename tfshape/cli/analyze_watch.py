@@ -67,12 +67,12 @@ def _watch(setting, poisons, choice, folder, title):
 
     callbacks = [watch, innocent, keras.callbacks.LambdaCallback(on_epoch_end=note)]
     victims.train(setting, choice.shaper, victim, x, y, callbacks)
-    table = pd.DataFrame({"epoch": np.arange(1, len(watch.history["cosine"]) + 1)})
+    table = pd.DataFrame({"epoch": np.arange(len(watch.history["cosine"]) + 1)})  # 0 is before training
     for prefix in ("", "shaped_") if choice.shaper is not None else ("",):
         for name in ("magnitude_ratio", "norm_ratio", "cosine", "share", "clean_cosine", "poison_cosine"):
-            table[prefix + name] = watch.history[prefix + name]
-        table[f"{prefix}control_ratio"] = innocent.history[f"{prefix}magnitude_ratio"]
-        table[f"{prefix}control_cosine"] = innocent.history[f"{prefix}cosine"]
+            table[prefix + name] = _course(watch, prefix + name)
+        table[f"{prefix}control_ratio"] = _course(innocent, f"{prefix}magnitude_ratio")
+        table[f"{prefix}control_cosine"] = _course(innocent, f"{prefix}cosine")
     print(f"\n{title}: {marks.sum()} of {len(y):,} examples are poison")
     for prefix, words in (("", "before shaping"), ("shaped_", "after shaping")):
         names = [name for name in table if name.startswith("shaped_") == bool(prefix) and name != "epoch"]
@@ -82,12 +82,16 @@ def _watch(setting, poisons, choice, folder, title):
     return table, norms
 
 
+def _course(watch, name):
+    return [watch.start[name], *watch.history[name]]
+
+
 def _summary(table):
     """A row a training: means over epochs, and in how many epochs the poison's gradient was the larger."""
     import pandas as pd
 
     rows = []
-    for (study, defense), part in table.groupby(["study", "defense"], sort=False):
+    for (study, defense), part in table[table["epoch"] > 0].groupby(["study", "defense"], sort=False):
         for prefix in ("", "shaped_"):
             if f"{prefix}cosine" in part and part[f"{prefix}cosine"].notna().any():
                 mean = part.mean(numeric_only=True)
