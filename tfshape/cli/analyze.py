@@ -12,10 +12,11 @@ training images of one class mixed with --alpha of another's, under the first on
 target_class=0) puts a white patch of --patch_size on images and relabels them. Undefended training comes first, then
 each shaping named.
 
-Prints a table for every training, a row an epoch, 0 being before it: magnitude ratio, cosine and so on, before and after
-shaping, and the ratio that as many random clean examples have. Writes --output_dir: artifacts-*.csv (a row an epoch,
-view and layer), epochs.csv (the tables), artifacts.png, norms.png, layers.png, config.json, trusted.npz (clean examples
-for orient(reference='…/trusted.npz')). This is one training each, that of the first trial.
+Prints a table for every training, a row an epoch and one before the first: magnitude ratio, cosine and so on of the
+whole gradient, before and after shaping, and the ratio that as many random clean examples have. Writes --output_dir:
+artifacts-*.csv (a row an epoch, view and layer), epochs.csv (the tables), artifacts.png, norms.png, layers.png,
+config.json, trusted.npz (clean examples for orient(reference='…/trusted.npz')). This is one training each, that of the
+first trial.
 
 --tracin instead traces a targeted attack back to its poison, in --trials trainings. --trusted=N instead tries the smoke
 alarm, which knows N examples to be clean and of none that it is poison, on --trials poisoned trainings and as many
