@@ -60,6 +60,7 @@ def test_the_smoke_alarm_goes_off_on_flips_and_not_without(tmp_path):
     assert "false-alarm rate 0.01, 200 trusted examples" in done.stdout
 
 
+@pytest.mark.slow
 def test_saved_poison_is_watched_as_crafted_poison_is(tmp_path):
     crafted = run(tmp_path, *QUICK, "--attack=label_flip", "--budget=0.1", "--output_dir=crafted", "--quiet")
     poisons = ts.attacks.get("label_flip")().craft(first_problem())
