@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,10 +19,8 @@ QUICK = ["--dataset=digits", "--model=lr", "--epochs=2", "--batch_size=50"]
 CONFIGS = sorted((ROOT / "configs" / "analysis").glob("*.flags"))
 
 
-def run(cwd, *flags, **environment):
-    command = [sys.executable, "-m", "tfshape", "analyze", *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+def run(cwd, *flags):
+    return forked.run(cwd, "analyze", *flags)
 
 
 def test_a_study_prints_a_table_an_epoch_and_writes_its_files(tmp_path):

@@ -1,21 +1,13 @@
 """`python -m tfshape report` as a user types it; of a study see test_sweep_cli.py."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
+import forked
 import pytest
 
 import tfshape as ts
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
 
 def run(cwd, *flags):
-    command = [sys.executable, "-m", "tfshape", "report", *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return forked.run(cwd, "report", *flags)
 
 
 @pytest.mark.slow

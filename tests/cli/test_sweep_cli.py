@@ -1,22 +1,11 @@
 """`python -m tfshape sweep` as a user types it."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
+from forked import run
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = ["--dataset=digits", "--attack=label_flip", "--budget=0.4", "--model=lr", "--epochs=1", "--trials=1"]
 GRID = ["--grid=shaping=clip(1.0),clip(1.0)|noise(0.1)"]
-
-
-def run(cwd, name, *flags):
-    command = [sys.executable, "-m", "tfshape", name, *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def test_a_study_is_run_told_of_gone_on_with_and_reported(tmp_path):

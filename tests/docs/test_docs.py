@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 
+import forked
 import pytest
 
 from tfshape.cli import BINARIES
@@ -31,13 +32,8 @@ def commands(text):
             yield name, shlex.split(rest.replace("\\\n", " "), comments=True)
 
 
-def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
-
-
 def run(script, work, cwd):
-    command = [sys.executable, HERE / script]
-    done = subprocess.run(command, cwd=cwd, env=environment(), input=json.dumps(work), capture_output=True, text=True)
+    done = forked.script(cwd, HERE / script, text=json.dumps(work))
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
 
 
@@ -60,7 +56,8 @@ def test_the_flags_of_every_command_are_taken(name):
 
 def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     flags = (tmp_path / "site/reference/flags.html").read_text("utf-8")
     assert all(f'id="{name}"' in flags for name in BINARIES)

@@ -1,12 +1,10 @@
 """The scripts of examples/ run as a stranger runs them, and say what they are there to say."""
 
 import difflib
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
+import forked
 import pandas as pd
 import pytest
 
@@ -14,9 +12,7 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 
 
 def run(script, cwd, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
-    command = [sys.executable, EXAMPLES / script, *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    done = forked.script(cwd, EXAMPLES / script, *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

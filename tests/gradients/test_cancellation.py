@@ -87,7 +87,7 @@ def test_no_contribution_exceeds_the_clip(make, scale):
         return g.weighted_sum(weights * tf.one_hot(row, len(weights)))
 
     for row in range(len(x)):
-        sums = contribution(tf.constant(x), tf.constant(y), row)
+        sums = contribution(tf.constant(x), tf.constant(y), tf.constant(row))
         assert np.sqrt(sum(np.sum(np.square(np.float64(s))) for s in sums)) <= CLIP * 1.0005
 
 

@@ -1,10 +1,10 @@
 """A stranger's package, really installed, brings an attack and a shaper to the flags, to `parse` and to Keras files."""
 
-import os
 import pathlib
 import subprocess
 import sys
 
+import forked
 import pytest
 
 import tfshape as ts
@@ -16,18 +16,18 @@ ROOT = HERE.parents[1]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """An environment for subprocesses in which pip has installed the example package."""
+    """A folder into which pip has installed the example package."""
     target = tmp_path_factory.mktemp("site")
     source = tmp_path_factory.mktemp("source") / "plugin"
     subprocess.run(["cp", "-r", HERE / "plugin", source], check=True)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", target, source], check=True, capture_output=True)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(target)])}
+    return target
 
 
 def evaluate(installed, cwd, *flags):
-    command = [sys.executable, "-m", "tfshape", "evaluate", "--model=lr", "--epochs=1", "--trials=1", "--quiet", *flags]
-    return subprocess.run(command, env=installed, cwd=cwd, capture_output=True, text=True)
+    flags = ("--model=lr", "--epochs=1", "--trials=1", "--quiet", *flags)
+    return forked.run(cwd, "evaluate", *flags, folders=[installed])
 
 
 def test_its_attack_and_shaper_are_flags(installed, tmp_path):
@@ -55,7 +55,7 @@ model.save("m.keras")
 assert keras.models.load_model("m.keras").shaping == model.shaping
 assert model.shaping.sensitivity is None
 """
-    done = subprocess.run([sys.executable, "-c", code], env=installed, cwd=tmp_path, capture_output=True, text=True)
+    done = forked.code(tmp_path, code, folders=[installed])
     assert done.returncode == 0, done.stderr
 
 

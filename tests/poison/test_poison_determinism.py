@@ -2,10 +2,9 @@
 
 import functools
 import os
-import subprocess
-import sys
 import textwrap
 
+import forked
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -278,12 +277,5 @@ DISTRIBUTED = """
 
 def test_distributed_over_two_replicas():
     here = os.path.dirname(__file__)
-    path = os.pathsep.join([here, os.path.dirname(os.path.dirname(here)), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(DISTRIBUTED)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = forked.code(here, textwrap.dedent(DISTRIBUTED), folders=[here])
     assert done.stdout.endswith("same\n"), done.stderr[-2000:]

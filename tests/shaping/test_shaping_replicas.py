@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
 import pathlib
-import subprocess
-import sys
 
+import forked
 import numpy as np
 import pytest
 from scipy import stats
@@ -15,11 +13,7 @@ from scipy import stats
 @pytest.fixture(scope="module")
 def found():
     here = pathlib.Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    run = subprocess.run(
-        [sys.executable, str(here / "replicas.py")], env=environment, capture_output=True, text=True, timeout=600
-    )
+    run = forked.script(here, here / "replicas.py")
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.strip().splitlines()[-1])
 
