@@ -243,3 +243,13 @@ def test_random_batch_sizes_train_a_shaped_model(blobs, sampling):
     for one, two in zip(model.get_weights(), train(0)[0].get_weights()):
         np.testing.assert_array_equal(one, two)
     assert not np.array_equal(model.get_weights()[0], train(1)[0].get_weights()[0])
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "poisson"])
+def test_a_step_is_traced_once(sampling):
+    model, calls = ts.models.build("lr", (4,), 3, seed=0), []
+    step = model.train_step
+    model.train_step = lambda data: calls.append(data) or step(data)
+    data = tf.data.Dataset.from_tensor_slices((np.eye(4, dtype=np.float32), np.arange(4) % 3))
+    ts.models.fit(model, data, Recipe(epochs=2, batch_size=2), seed=0, sampling=sampling)
+    assert len(calls) == 1

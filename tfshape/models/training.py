@@ -114,9 +114,22 @@ def fit(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True) if loss is None else loss,
         **{"weighted_metrics" if weighted else "metrics": ["accuracy"]},
     )
+    if loss is None and model.built:
+        _make_variables(model, batches.element_spec)
     return model.fit(
         batches, epochs=recipe.epochs, steps_per_epoch=steps, callbacks=list(callbacks), shuffle=False, verbose=0
     )
+
+
+def _make_variables(model, spec):
+    """Makes those of the optimizer and the metrics before the first step: made in it, they have it traced twice."""
+    import tensorflow as tf
+
+    if not tf.distribute.has_strategy():
+        x, y, *weights = (tf.zeros([1, *part.shape[1:]], part.dtype) for part in spec)
+        model.compute_metrics(x, y, model(x, training=False), *(weights or [None]))
+        model.reset_metrics()
+        model.optimizer.build(model.trainable_variables)
 
 
 def predict(model: Any, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
