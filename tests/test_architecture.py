@@ -97,3 +97,9 @@ def test_importing_one_brings_nothing_else(module, may_load):
     rooms = {name.split(".")[1] for name in loaded if name.startswith("tfshape.")}
     assert not loaded & set(HEAVY.split())
     assert rooms <= {module.split(".")[-1], *ALLOWED.get(module.split(".")[-1], ()), *TOP}
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Which pytest could not tell apart."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
