@@ -1,5 +1,6 @@
 """A shaped model saves and loads as any Keras model does, its shapers' state with it."""
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -63,6 +64,27 @@ def test_the_original_is_all_there_is_to_save_without_state(tmp_path, text):
     plain = keras.models.load_model(tmp_path / "m.keras")
     for a, b in zip(shaped.get_weights(), plain.get_weights()):
         np.testing.assert_array_equal(a, b)
+
+
+PLAIN = """
+import sys
+import keras, numpy as np
+model = keras.models.load_model("m.keras", safe_mode=True)
+np.save("y.npy", model.predict(np.load("x.npy"), verbose=0))
+model.fit(np.load("x.npy"), np.zeros(12), verbose=0)  # it is compiled as it was when it was saved
+assert not any(name.split(".")[0] == "tfshape" for name in sys.modules)
+"""
+
+
+def test_what_was_shaped_loads_where_there_is_no_tfshape(rng, tmp_path):
+    shaped, x, _ = trained(rng)
+    model = shaped.model
+    model.compile("sgd", loss=CROSS_ENTROPY)
+    model.save(tmp_path / "m.keras")
+    np.save(tmp_path / "x.npy", x)
+    done = forked.code(tmp_path, PLAIN)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), shaped.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
 
 
 def test_checkpoint_callback_and_clone(rng, tmp_path):
