@@ -1,9 +1,12 @@
 """The documentation: every Python block runs, the flags of every command are taken, every link leads somewhere."""
 
 import ast
+import importlib
+import inspect
 import json
 import os
 import pathlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -12,6 +15,7 @@ import sys
 import forked
 import pytest
 
+import tfshape
 from tfshape.cli import BINARIES
 
 HERE = pathlib.Path(__file__).parent
@@ -54,6 +58,16 @@ def test_the_flags_of_every_command_are_taken(name):
     run("check_flags.py", [name, work], ROOT)
 
 
+def public_names():
+    """The functions and classes in the `__all__` of every room."""
+    for name in ("tfshape", *(f"tfshape.{room.name}" for room in pkgutil.iter_modules(tfshape.__path__))):
+        module = importlib.import_module(name)
+        for public in getattr(module, "__all__", ()):
+            found = getattr(module, public)
+            if inspect.isfunction(found) or inspect.isclass(found):
+                yield public
+
+
 def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -63,6 +77,8 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert all(f'id="{name}"' in flags for name in BINARIES)
     api = (tmp_path / "site/reference/api.html").read_text("utf-8")
     assert "tfshape.shaping.model.shape" in api and "Sensitivity" in api
+    described = set(re.findall(r'id="tfshape\.[\w.]*?(\w+)"', api))
+    assert not {name for name in public_names() if name not in described}
     assert ",</span></code></td>" not in api  # names that share a description stand in one cell
 
 
