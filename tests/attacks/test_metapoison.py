@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import saved_poison
 import tensorflow as tf
 
 import tfshape as ts
@@ -120,15 +121,11 @@ def test_the_margin_is_the_other_best_less_the_intended():
 @pytest.mark.parametrize("eps", [8 / 255, EPS, 1.0])
 def test_poison_stays_within_eps_and_the_unit_box_exactly_and_labels_are_untouched(tmp_path, eps):
     attack = ts.attacks.get("metapoison")(steps=10, step_size=1.0, ensemble=1, checkpoints=1, retrain=0)
-    attack.craft(make_problem(attack, eps=eps)).save(tmp_path / "poisons.npz")
-    poisons = ts.poison.Poisons.load(tmp_path / "poisons.npz")
-    clean = BLOBS.train.x[poisons.base].astype(np.float64)
-    assert (np.abs(poisons.x.astype(np.float64) - clean) <= eps).all()
-    assert poisons.x.min() >= 0 and poisons.x.max() <= 1
-    assert np.abs(poisons.x - clean).max() > 0.99 * min(eps, 0.9)
-    np.testing.assert_array_equal(poisons.y, BLOBS.train.y[poisons.base])
-    assert set(poisons.y) == set(poisons.intended_y)
-    assert len(set(poisons.base)) == len(poisons) == 24
+    poisons = attack.craft(make_problem(attack, eps=eps))
+    assert len(poisons) == 24
+    saved_poison.assert_within_eps_with_labels_untouched(
+        poisons, tmp_path / "poisons.npz", BLOBS.train, eps, 0.99 * min(eps, 0.9)
+    )
 
 
 @pytest.mark.slow

@@ -74,32 +74,33 @@ class _Graph(search.Graph):
         """As of `search.Graph`, with a gradient of mean absolute value 1, so that all surrogates count the same."""
         target_x, intended, clean_x, clean_y = context
         batches = [self._clean_batch(clean_x, clean_y, seed, step) for step in range(self.inner_steps)]
-        path, directions, lengths = [], [], []
+        start = [tf.convert_to_tensor(variable) for variable in self.variables]
+        weights, steps = start, []
         for batch in batches:
-            path.append([tf.convert_to_tensor(variable) for variable in self.variables])
-            with tf.GradientTape() as tape:
-                loss = self._training_loss(x, y, *batch)
-            gradient = tape.gradient(loss, self.variables)
-            lengths.append(tf.maximum(tf.linalg.global_norm(gradient), 1e-12))
-            directions.append([part / lengths[-1] for part in gradient])
-            self._assign(a - self.rate * u for a, u in zip(path[-1], directions[-1]))
-        with tf.GradientTape() as tape:
-            outer = margin(self.model(target_x, training=False), intended)
-        adjoint = tape.gradient(outer, self.variables)
-        gradient = tf.zeros_like(x)
-        for weights, batch, direction, length in zip(*map(reversed, (path, batches, directions, lengths))):
-            self._assign(weights)
-            along = tf.add_n([tf.reduce_sum(a * u) for a, u in zip(adjoint, direction)])
-            across = [(a - along * u) / length for a, u in zip(adjoint, direction)]
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 with tf.GradientTape() as inner:
                     loss = self._training_loss(x, y, *batch)
-                product = tf.add_n([tf.reduce_sum(g * v) for g, v in zip(inner.gradient(loss, self.variables), across)])
-            by_x, *by_weights = tape.gradient(product, [x, *self.variables], unconnected_gradients="zero")
-            gradient -= self.rate * by_x
+                gradient = inner.gradient(loss, self.variables)
+            length = tf.maximum(tf.linalg.global_norm(gradient), 1e-12)
+            direction = [part / length for part in gradient]
+            steps.append((tape, gradient, direction, length))
+            weights = [a - self.rate * u for a, u in zip(weights, direction)]
+            self._assign(weights)
+        with tf.GradientTape() as tape:
+            outer = margin(self.model(target_x, training=False), intended)
+        adjoint = tape.gradient(outer, self.variables)
+        by_poison = tf.zeros_like(x)
+        for tape, gradient, direction, length in reversed(steps):
+            along = tf.add_n([tf.reduce_sum(a * u) for a, u in zip(adjoint, direction)])
+            across = [(a - along * u) / length for a, u in zip(adjoint, direction)]
+            by_x, *by_weights = tape.gradient(
+                gradient, [x, *self.variables], output_gradients=across, unconnected_gradients="zero"
+            )
+            by_poison -= self.rate * by_x
             adjoint = [a - self.rate * b for a, b in zip(adjoint, by_weights)]
-        return outer, gradient / tf.maximum(tf.reduce_mean(tf.abs(gradient)), 1e-30)
+        self._assign(start)
+        return outer, by_poison / tf.maximum(tf.reduce_mean(tf.abs(by_poison)), 1e-30)
 
     def loss(self, x, y, context):
         return self.loss_and_gradient(x, y, context, tf.constant([0, 0]))[0]
