@@ -22,6 +22,7 @@ RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=10)
 EPS = 0.25
 PERTURBING = [
     ts.attacks.get("unlearnable")(),
+    ts.attacks.get("unlearnable")(cell=1, blind=False),
     ts.attacks.get("unlearnable")(per="sample", noise_steps=5),
     ts.attacks.get("adversarial_poison")(steps=15),
     ts.attacks.get("adversarial_poison")(objective="untargeted", steps=15),
@@ -123,14 +124,20 @@ def test_perturbations_stay_within_eps_and_the_box_and_labels_are_untouched(atta
     assert not np.array_equal(poisons.base, attack.craft(dataclasses.replace(problem, seed=4)).base)
 
 
-def test_class_wise_noise_is_one_perturbation_a_class():
-    problem = make_problem(BLOBS, "mlp", RECIPE, 300, eps=0.1)
-    poisons = ts.attacks.get("unlearnable")().craft(problem)
-    inner = (BLOBS.train.x > 0.1) & (BLOBS.train.x < 0.9)
+@pytest.mark.parametrize(("dataset", "model"), [(BLOBS, "mlp"), (IMAGES, "cnn")], ids=["rows", "images"])
+def test_class_wise_noise_is_one_perturbation_a_class_and_one_number_a_cell(dataset, model):
+    problem = make_problem(dataset, model, RECIPE, 300, eps=0.1)
+    poisons = ts.attacks.get("unlearnable")(cell=3, rounds=2).craft(problem)
+    clean = dataset.train.x
+    moved = np.where((clean > 0.1) & (clean < 0.9), poisons.x - clean, np.nan)
     for label in range(4):
-        rows = BLOBS.train.y == label
-        moved = np.where(inner[rows], poisons.x[rows] - BLOBS.train.x[rows], np.nan)
-        assert np.nanmax(np.nanmax(moved, axis=0) - np.nanmin(moved, axis=0)) < 1e-6
+        own = moved[dataset.train.y == label]
+        noise = np.nanmean(own, axis=0)
+        assert np.nanmax(np.abs(own - noise)) < 1e-6
+        if dataset is IMAGES:
+            for rows in (slice(0, 3), slice(3, 6), slice(6, 8)):
+                for columns in (slice(0, 3), slice(3, 6), slice(6, 8)):
+                    assert np.ptp(noise[rows, columns]) < 1e-6
 
 
 def test_gradient_canceling_moves_a_convex_victim_and_random_inputs_or_flips_do_not():

@@ -58,7 +58,7 @@ def make_inserted(problem, attack, x, y, **found):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Filters:
-    """The sphere and the slab of each class (Steinhardt et al. 2017, arXiv 1706.03691, eq. 2), with true class means.
+    """The sphere and the slab of each class (Steinhardt et al. 2017, arXiv 1706.03691, eq. 2).
 
     Attributes:
       means: the mean of each class, float64 [2, F].
@@ -73,10 +73,15 @@ class Filters:
     widths: np.ndarray
 
     @classmethod
-    def fit(cls, x, y, quantile):
-        """Filters each of which keeps the share `quantile`, in (0, 1], of each class of clean x [N, ...], y [N]."""
+    def fit(cls, x, y, quantile, poison=None):
+        """Filters each of which keeps the share `quantile`, in (0, 1], of each class of clean x [N, ...], y [N].
+
+        The means are the true ones of the clean data; with `poison`, a pair of x [K, ...] and y [K], those of clean
+        data and poison together, which a defender computes who cannot tell them apart.
+        """
         x = rows(x)
-        means = np.stack([x[y == label].mean(axis=0) for label in (0, 1)])
+        everything, labels = (x, y) if poison is None else map(np.concatenate, zip((x, y), (rows(poison[0]), poison[1])))
+        means = np.stack([everything[labels == label].mean(axis=0) for label in (0, 1)])
         axis = means[1] - means[0]
         axis /= max(np.linalg.norm(axis), 1e-30)
         found = _positions(x, y, means, axis)

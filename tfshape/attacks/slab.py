@@ -17,8 +17,10 @@ from tfshape.poison import Poisons
 
 @dataclasses.dataclass(frozen=True)
 class Slab:
-    """Adds `problem.num_poisons` examples that the filters of `quantile`, fitted on the clean data with its true class
-    means, let through. Two classes, victim "lr".
+    """Adds `problem.num_poisons` examples that filters let through. Two classes, victim "lr".
+
+    The filters keep the share `quantile` of each clean class, about its true mean or, after `refits`, about the mean
+    that the poison moves.
 
     Attributes:
       quantile: share in (0, 1) of each class's clean examples that each filter keeps; 0.65 in the poison of Hong et
@@ -29,6 +31,9 @@ class Slab:
       radius: > 0, bound on the l2 norm of the model in the game.
       most: share in (0, 1] of the clean count up to which the game is played for as much poison as there will be.
         Against more the best model is the one that says nothing; points played against that one harm others less.
+      refits: int >= 0, how often the filters are fitted again, now about the class means of clean data and poison
+        together, and the game is played again. 0 is a defender who knows the true means; with more the poison takes the
+        means along and gets farther (section 5 of the paper, data-dependent defenses; there solved jointly).
 
     Raises:
       ValueError: a value outside these.
@@ -39,6 +44,7 @@ class Slab:
     learning_rate: float = 0.03
     radius: float = 10.0
     most: float = 0.1
+    refits: int = 0
 
     name = "slab"
     kind = "indiscriminate"
@@ -46,6 +52,7 @@ class Slab:
     def __post_init__(self):
         base.require_number("quantile", self.quantile, 0, 1, above=True, below=True)
         base.require_integer("steps", self.steps, 2)
+        base.require_integer("refits", self.refits, 0)
         base.require_number("most", self.most, 0, 1, above=True)
         base.require_number("learning_rate", self.learning_rate, 0, above=True)
         base.require_number("radius", self.radius, 0, above=True)
@@ -64,20 +71,27 @@ class Slab:
           `ts.poison.Poisons`, base -1, x in [0, 1]. Its config adds `loss_bound`: for no poison of this size within the
           feasible set has the model of norm at most `radius` that fits clean data and poison best a higher hinge loss,
           summed over both and divided by the clean count (Steinhardt et al., proposition 1); and `passes`, the share
-          of the poison that passes both filters.
+          of the poison that passes both filters. After refits the feasible set is that of the last game, and `passes`
+          is of filters about the means that this poison makes.
 
         Raises:
           ValueError: see `check`.
         """
         self.check(problem)
-        train = problem.dataset.train
-        filters = linear.Filters.fit(train.x, train.y, self.quantile)
-        x, y, bound = self._play(problem, [Worst(filters, label) for label in (0, 1)])
-        x, y = x[self.steps // 2 :], y[self.steps // 2 :]
-        chosen = linear.copies(problem.num_poisons, len(x))
-        poisons = linear.make_inserted(problem, self, x[chosen], y[chosen], loss_bound=float(bound))
+        train, poisons, filters = problem.dataset.train, None, None
+        for _ in range(self.refits + 1):
+            filters = self._filters(train, poisons)
+            x, y, bound = self._play(problem, [Worst(filters, label) for label in (0, 1)])
+            x, y = x[self.steps // 2 :], y[self.steps // 2 :]
+            chosen = linear.copies(problem.num_poisons, len(x))
+            poisons = linear.make_inserted(problem, self, x[chosen], y[chosen], loss_bound=float(bound))
+        filters = self._filters(train, poisons) if self.refits else filters
         passes = float(filters.passes(poisons.x, poisons.y).mean())
         return dataclasses.replace(poisons, config={**poisons.config, "passes": passes})
+
+    def _filters(self, train, poisons):
+        given = None if poisons is None else (poisons.x, poisons.y)
+        return linear.Filters.fit(train.x, train.y, self.quantile, given)
 
     def _play(self, problem, oracles):
         """The points played, x [steps, F] and y [steps], and the bound."""
