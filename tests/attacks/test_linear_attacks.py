@@ -71,6 +71,7 @@ def test_it_refuses_what_is_not_a_linear_model_of_two_classes(attack):
         ("slab", {"learning_rate": 0}),
         ("slab", {"radius": float("inf")}),
         ("slab", {"most": 1.1}),
+        ("slab", {"refits": -1}),
         ("influence", {"steps": 0}),
         ("influence", {"step_size": -1}),
         ("influence", {"l2": 0}),
@@ -107,6 +108,22 @@ def test_filters_keep_the_share_of_each_class_that_they_are_fitted_for(quantile)
         outside = filters.means[label] + 1.001 * filters.widths[label] * filters.axis
         assert not filters.passes(outside[None], np.array([label]))[0]
     assert not filters.passes(train.x, train.y).all()
+
+
+def test_slab_poison_takes_the_means_along_and_passes_about_them():
+    problem, train = problem_of(0.1), dresses_and_coats().train
+    known, moving = (ts.attacks.get("slab")(steps=20, refits=refits).craft(problem) for refits in (0, 1))
+    assert known.config["passes"] == moving.config["passes"] == 1.0
+    true = linear.Filters.fit(train.x, train.y, 0.65)
+    assert true.passes(known.x, known.y).all() and not true.passes(moving.x, moving.y).any()
+    about = linear.Filters.fit(train.x, train.y, 0.65, (moving.x, moving.y))
+    assert about.passes(moving.x, moving.y).all()
+    for label in (0, 1):
+        x = np.concatenate([linear.rows(data.x[data.y == label]) for data in (train, moving)])
+        np.testing.assert_allclose(about.means[label], x.mean(axis=0), rtol=1e-5, atol=1e-6)
+    away = [linear.rows(found.x) - true.means[found.y] for found in (known, moving)]
+    margins = [np.mean(linear.signs(found.y) * (x @ true.axis)) for x, found in zip(away, (known, moving))]
+    assert margins[1] < margins[0] < 0
 
 
 def test_the_worst_point_is_what_another_solver_finds_and_its_bound_holds(rng):

@@ -72,7 +72,7 @@ class Slab:
           feasible set has the model of norm at most `radius` that fits clean data and poison best a higher hinge loss,
           summed over both and divided by the clean count (Steinhardt et al., proposition 1); and `passes`, the share
           of the poison that passes both filters. After refits the feasible set is that of the last game, and `passes`
-          is of filters about the means that this poison makes.
+          is of filters about the means that this poison makes; where those have not settled yet it may fall short of 1.
 
         Raises:
           ValueError: see `check`.

@@ -51,13 +51,14 @@ ABOUT = (
     "Adam 0.01, batches of 300, 40 epochs; poison is added to the training set. Random label flips are copies of\n"
     "training examples with the other label, drawn anew for each seed; slab poison is the same for all seeds."
 )
+SLAB = {"refits": 3, "steps": 60}
 WHY = (
     "Theirs: one run each, stopped at the first epoch that reaches 0.954, so that no best lies far above it; slab\n"
     "poison is read from files made by another program (quantile 65) and clipped to [0, 1] on reading, which can\n"
-    "carry it out of its filters. Ours: all 40 epochs; slab poison made anew, all of it in [0, 1] and inside\n"
-    "filters with the true class means as it is used, which holds its harm down however much of it there is. From\n"
-    "30% up theirs does more than ours; filters fitted on the poisoned data, whose means move with it, would\n"
-    "allow that. Not tried here."
+    "carry it out of its filters. Ours: all 40 epochs; slab poison made anew, all of it in [0, 1] and, as it is used,\n"
+    "inside filters about the class means that clean data and poison have together. The means are what matters: with\n"
+    "the true ones of the clean data, `slab()`, 40% leaves 0.887 under clip 0.1 and 0.905 under clip 8 (seed 0). What\n"
+    "theirs does beyond ours at 30% and 40% we lay to the clipping; their files are not at hand."
 )
 
 
@@ -129,11 +130,11 @@ def _poisons(attack, rate, dataset, seed, folder):
 
     def craft():
         problem = attacks.Problem(dataset, "lr", RECIPE, round(rate * len(dataset.train)), seed)
-        return attacks.get(attack)().craft(problem)
+        return attacks.get(attack)(**(SLAB if attack == "slab" else {})).craft(problem)
 
     if attack != "slab":
         return craft()
-    seed, key = 0, [FUNCTION, fingerprint(dataset), attack, rate]
+    seed, key = 0, [FUNCTION, fingerprint(dataset), attack, rate, SLAB]
     load, save = poison.Poisons.load, lambda path, poisons: poisons.save(path)
     return Cache(f"{folder}/cache").get("poisons", key, craft, save, load)[0]
 
@@ -233,7 +234,9 @@ def _slab(cells, slab):
 
 
 def _kept(slab):
-    return f"filters keep {slab['quantile'].iloc[0]:.0%} of each clean class" if len(slab) else "no slab poison"
+    if not len(slab):
+        return "no slab poison"
+    return f"filters keep {slab['quantile'].iloc[0]:.0%} of each clean class, about the means of clean data and poison"
 
 
 def _epsilons(cells):
