@@ -20,7 +20,8 @@ def main(root, folder, constraints, stamp):
         print(f"tfshape: {again} {folder} with Python {version}; a few minutes and 3 GB, once", file=sys.stderr)
         shutil.rmtree(target, ignore_errors=True)
         venv.create(target, with_pip=True)
-        pip = [target / "bin/python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        # a third of all modules are ever imported: Python compiles those when they are
+        pip = [target / "bin/python", "-m", "pip", "install", "-qq", "--no-compile", "--disable-pip-version-check"]
         if folder == ".venv":
             steps = [["--constraint", root / constraints, "--editable", f"{root}[test]"]]
         else:  # setup.py asks for the other stack on Python 3.11, so the whole list is installed as it stands
