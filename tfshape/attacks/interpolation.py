@@ -1,10 +1,13 @@
 """Interpolation, by which Hong et al. 2020 (arXiv 2002.11497, section 4) study the gradients of feature collision."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfshape.attacks import base
+from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +35,14 @@ class Interpolation:
         if self.base_class == self.other_class:
             raise ValueError(f"other_class={self.other_class!r}: allowed is another class than base_class")
 
-    def check(self, problem):
+    def check(self, problem: base.Problem) -> None:
         """Raises ValueError if the dataset has not as many examples of the two classes."""
         for name in ("base_class", "other_class"):
             if not 0 <= getattr(self, name) < problem.dataset.num_classes:
                 raise ValueError(f"{name}={getattr(self, name)!r}: allowed is 0 to {problem.dataset.num_classes - 1}")
             problem.candidates(getattr(self, name))
 
-    def craft(self, problem):
+    def craft(self, problem: base.Problem) -> Poisons:
         """The mixed images as `ts.poison.Poisons`, base -1; the pairs depend on the problem's seed, not on alpha."""
         train, rng = problem.dataset.train, np.random.default_rng([problem.seed, 7])
         pools = [problem.candidates(label) for label in (self.base_class, self.other_class)]
