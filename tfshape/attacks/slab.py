@@ -8,6 +8,7 @@ that hurts it most. What the attacker played is the attack; what the game was wo
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,9 @@ class Slab:
           ValueError: see `check`.
         """
         self.check(problem)
-        train, poisons, filters = problem.dataset.train, None, None
+        train = problem.dataset.train
+        poisons: Any = None
+        filters: Any = None
         for _ in range(self.refits + 1):
             filters = self._filters(train, poisons)
             x, y, bound = self._play(problem, [Worst(filters, label) for label in (0, 1)])

@@ -1,7 +1,7 @@
 """Gaussian noise that costs little: one compiled kernel makes random bits and turns them into normals.
 
-TensorFlow's own normals are computed one number at a time. One pass of XLA over the counter-based generator Threefry and
-the Box-Muller transform takes a seventh of their time (one core, 269,440 numbers: 0.47 ms against 3.2 ms). Threefry
+TensorFlow's own normals are computed one number at a time. One pass of XLA over the counter-based generator Threefry
+and the Box-Muller transform takes a seventh of their time (one core, 269,440 numbers: 0.47 ms against 3.2 ms). Threefry
 is no cryptographic generator; `add_secure` takes its bits from the operating system, at a price.
 """
 
