@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -112,11 +113,28 @@ class _Test:
         """[steps]: how many examples of the group lie above the j-th trusted one, trusted or not."""
         return np.flatnonzero(trusted[self.order])[self.steps - 1]
 
-    def p_values(self, edges):
-        """[…, steps]: how likely that many or more are above it: fewer than j of so many places are then trusted."""
-        from scipy import stats
+    @functools.cached_property
+    def tails(self):
+        """[steps, N]: how likely it is that so many examples or more are above the j-th trusted one.
 
-        return stats.hypergeom.cdf(self.steps - 1, len(self.order), self.count, edges)
+        That has the negative hypergeometric distribution if all are clean.
+        """
+        size, above = len(self.order), np.arange(len(self.order))
+        steps = self.steps[:, None]
+        log = _log_binomial(above, steps - 1) + _log_binomial(size - 1 - above, self.count - steps)
+        share = np.exp(log - _log_binomial(size, self.count))
+        return np.cumsum(share[:, ::-1], 1)[:, ::-1]
+
+    def p_values(self, edges):
+        """[…, steps], for edges [..., steps]."""
+        return self.tails[np.arange(len(self.steps)), edges]
+
+
+def _log_binomial(n, k):
+    """The logarithm of n over k, -inf for k > n >= 0."""
+    from scipy.special import gammaln
+
+    return np.where(k > n, -np.inf, gammaln(n + 1) - gammaln(k + 1) - gammaln(np.maximum(n - k, 0) + 1))
 
 
 def _tests(scores, trusted, members, rng):
