@@ -31,9 +31,9 @@ class GradientArtifacts(keras.callbacks.Callback):
     whole gradient also into the logs of each epoch, and so into `fit(…).history` (`magnitude_ratio`, `cosine`, …, and
     `shaped_…`), the mean over its looks; and to `log_dir` for TensorBoard, with every layer.
 
-    A look costs about as much as a training step on as many examples: looking after every batch makes training an mlp
-    in batches of 256 some 1.1 times as long, after every epoch not measurably longer (`bin/benchmark --suite=analysis`).
-    Memory does not grow with the number of looks.
+    A look costs about as much as a training step on as many examples: with the default `examples`, looking after every
+    batch makes training an mlp in batches of 256 some 1.1 times as long, after every epoch not measurably longer
+    (`bin/benchmark --suite=analysis`). Memory does not grow with the number of looks.
 
     Attributes:
         history: the same as in the logs, dict of name to a list, a number an epoch.
