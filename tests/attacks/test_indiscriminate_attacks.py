@@ -22,7 +22,7 @@ RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=10)
 EPS = 0.25
 PERTURBING = [
     ts.attacks.get("unlearnable")(),
-    ts.attacks.get("unlearnable")(cell=1, blind=False),
+    ts.attacks.get("unlearnable")(grid=None, blind=False),
     ts.attacks.get("unlearnable")(per="sample", noise_steps=5),
     ts.attacks.get("adversarial_poison")(steps=15),
     ts.attacks.get("adversarial_poison")(objective="untargeted", steps=15),
@@ -125,18 +125,19 @@ def test_perturbations_stay_within_eps_and_the_box_and_labels_are_untouched(atta
 
 
 @pytest.mark.parametrize(("dataset", "model"), [(BLOBS, "mlp"), (IMAGES, "cnn")], ids=["rows", "images"])
-def test_class_wise_noise_is_one_perturbation_a_class_and_one_number_a_cell(dataset, model):
+def test_class_wise_noise_is_one_perturbation_a_class_and_one_number_a_field(dataset, model):
     problem = make_problem(dataset, model, RECIPE, 300, eps=0.1)
-    poisons = ts.attacks.get("unlearnable")(cell=3, rounds=2).craft(problem)
+    poisons = ts.attacks.get("unlearnable")(grid=3, rounds=2).craft(problem)
     clean = dataset.train.x
+    fields = (slice(0, 3), slice(3, 6), slice(6, 8))
     moved = np.where((clean > 0.1) & (clean < 0.9), poisons.x - clean, np.nan)
     for label in range(4):
         own = moved[dataset.train.y == label]
         noise = np.nanmean(own, axis=0)
         assert np.nanmax(np.abs(own - noise)) < 1e-6
         if dataset is IMAGES:
-            for rows in (slice(0, 3), slice(3, 6), slice(6, 8)):
-                for columns in (slice(0, 3), slice(3, 6), slice(6, 8)):
+            for rows in fields:
+                for columns in fields:
                     assert np.ptp(noise[rows, columns]) < 1e-6
 
 

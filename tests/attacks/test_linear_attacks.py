@@ -82,7 +82,7 @@ def test_it_refuses_what_is_not_a_linear_model_of_two_classes(attack):
         ("gradient_canceling", {"steps": 0.5}),
         ("unlearnable", {"per": "batch"}),
         ("unlearnable", {"step_size": 3}),
-        ("unlearnable", {"cell": 0}),
+        ("unlearnable", {"grid": 0}),
         ("unlearnable", {"blind": 1}),
         ("unlearnable", {"rounds": 0}),
         ("adversarial_poison", {"objective": "best"}),

@@ -26,15 +26,14 @@ class Unlearnable:
 
     What a victim learns of the images before the noise has taken its loss to 0 stays. Where images are as easy as
     those of Fashion-MNIST that is much, and lowering the loss further makes every class look more like itself, which
-    harms nobody. Hence two options that the paper does not have, by default on for noise per class; `cell=1,
-    blind=False` is the paper's.
+    harms nobody. Hence two options that the paper does not have, on by default; `grid=None, blind=False` is the paper's.
 
     Attributes:
       per: "class", one perturbation for all examples of a class; or "sample", one for each, which is harder to see
         through, costs more and harms less.
-      cell: int >= 1, the side in pixels of the squares on which a perturbation of an image is constant: networks learn
-        coarse noise sooner than fine noise (Yu et al. 2022, arXiv 2111.00898, section 5, build theirs so). Without
-        effect on inputs that are not images.
+      grid: int >= 1, a perturbation of an image is constant on each field of a grid with as many fields a side: networks
+        learn coarse noise sooner than fine noise, and it says more about what they see in clean images (Yu et al. 2022,
+        arXiv 2111.00898, build theirs of squares). None: each pixel by itself. No effect on inputs that are not images.
       blind: bool, for "class": the model sees each class's perturbation on images of random classes, so that only the
         noise tells the class, and must do so alone.
       rounds: int >= 1, how often model and perturbation take turns.
@@ -48,7 +47,7 @@ class Unlearnable:
     """
 
     per: str = "class"
-    cell: int = 4
+    grid: int | None = 2
     blind: bool = True
     rounds: int = 10
     train_steps: int = 20
@@ -60,8 +59,10 @@ class Unlearnable:
 
     def __post_init__(self):
         base.require_choice("per", self.per, ("class", "sample"))
-        for field in ("cell", "rounds", "train_steps", "noise_steps"):
+        for field in ("rounds", "train_steps", "noise_steps"):
             base.require_integer(field, getattr(self, field), 1)
+        if self.grid is not None:
+            base.require_integer("grid", self.grid, 1)
         if not isinstance(self.blind, bool):
             raise ValueError(f"blind must be True or False, got {self.blind!r}")
         base.require_number("step_size", self.step_size, 0, 2, above=True)
@@ -88,7 +89,7 @@ class Unlearnable:
         by_class = self.per == "class"
         groups = y if by_class else np.arange(len(y))
         shape = (groups.max() + 1, *dataset.input_shape)
-        start = _of_cells(rng.uniform(-problem.eps, problem.eps, shape), self.cell)
+        start = _of_fields(rng.uniform(-problem.eps, problem.eps, shape), self.grid)
         noise = np.clip(start, -problem.eps, problem.eps).astype(np.float32)
 
         def seen(rows, whose):
@@ -107,17 +108,18 @@ class Unlearnable:
                 for first in range(0, len(y), size):
                     x, labels, whose = drawn(order[first : first + size])
                     members, slopes = _sums(gradient(x, labels).numpy(), whose)
-                    moved = noise[members] - step * np.sign(_of_cells(slopes, self.cell))
+                    moved = noise[members] - step * np.sign(_of_fields(slopes, self.grid))
                     noise[members] = np.clip(moved, -problem.eps, problem.eps)
         return base.make_poisons(problem, self, seen(np.arange(len(y)), groups), chosen)
 
 
-def _of_cells(values, cell):
-    """Each entry of images [N, H, W, C] replaced by the sum over its cell; other inputs as they are."""
-    for axis in (1, 2) if values.ndim == 4 else ():
+def _of_fields(values, grid):
+    """Each entry of images [N, H, W, C] replaced by the sum over its field; other inputs as they are."""
+    for axis in (1, 2) if grid is not None and values.ndim == 4 else ():
         size = values.shape[axis]
-        values = np.add.reduceat(values, np.arange(0, size, cell), axis=axis)
-        values = np.take(values, np.arange(size) // cell, axis=axis)
+        field = np.arange(size) * min(grid, size) // size
+        starts = np.flatnonzero(np.diff(field, prepend=-1))
+        values = np.take(np.add.reduceat(values, starts, axis=axis), field, axis=axis)
     return values
 
 
