@@ -57,7 +57,7 @@ def smoke_alarm(
     training data at random, before you look at them; train on them like on the others; and give scores that do not know
     which are trusted. Trusted examples that were held out from training break it.
 
-    To see a share s of poison takes some 12 / s trusted examples: among as many as there is poison, a dozen are then
+    To see a share s of poison takes some 15 / s trusted examples: among as many as there is poison, fifteen are then
     missed if none is there. Poison that gathers in one group is seen with fewer.
 
     Args:

@@ -4,7 +4,7 @@
   bin/analyze --attack=interpolation --alpha=0,0.2,0.6,1 --num_poisons=100 --scenario=finetune
   bin/analyze --attack=feature_insertion --patch_size=1,4,10 --budget=0.01 --defense='clip(0.1),clip(4.0)'
   bin/analyze --attack=gradient_matching --tracin
-  bin/analyze --attack='badnets(size=6, value=1.0)' --budget=0.01 --trusted=1200 --trials=20
+  bin/analyze --attack='badnets(size=6, value=1.0)' --budget=0.01 --trusted=1500 --trials=20
   bin/analyze --flagfile=configs/analysis/interpolation_lr.flags
 
 --attack is any that bin/evaluate knows. The paper studies two: interpolation(base_class=0, other_class=1) inserts
