@@ -138,6 +138,10 @@ def test_several_defenses_stand_side_by_side_on_the_same_poison(small):
     assert frame["certified_accuracy"].isna().tolist() == [True, True, True, False]
     assert frame.loc["knn", "accuracy"] >= frame.loc["none", "accuracy"]
     assert {"precision", "recall", "certified"} <= set(results.table())
+    classes = results.classes().set_index(["defense", "trained on"])
+    assert len(classes) == 8
+    for row in results.trials:
+        assert classes.loc[(row["defense"], row["data"])].tolist() == pytest.approx(row["class_accuracy"], abs=1e-3)
 
 
 @pytest.mark.slow

@@ -41,6 +41,8 @@ def main():
         return
     print(results.caption())
     print(results.table().to_string(index=False))
+    if "success" not in results.trials[0]:
+        print(f"\naccuracy on each class:\n{results.classes().to_string(index=False)}")
     if len(experiment.counts) > 1 and "intended_label" in results.trials[0]:
         print(f"\nadversary's cost, the least number of poisons:\n{results.cost().to_string(index=False)}")
     for defense, words in results.statements.items():

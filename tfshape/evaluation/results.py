@@ -201,6 +201,20 @@ class Results:
         shown["seconds"] = frame["seconds"].map("{:.1f}".format)
         return pd.DataFrame(shown)
 
+    def classes(self) -> pd.DataFrame:
+        """The accuracy on each class, a mean over the trials: one row a defense and data, "poison" or "control".
+
+        Columns: poisons (where there are several numbers of them), defense, trained on, and the classes.
+        """
+        groups = dict.fromkeys((row["count"], row["defense"], row["data"]) for row in self.trials)
+        found = []
+        for count, defense, data in groups:
+            keys = {"count": count, "defense": defense, "data": data}
+            means = np.mean([row["class_accuracy"] for row in self.trials if keys.items() <= row.items()], axis=0)
+            poisons = {"poisons": count} if len(self.experiment.counts) > 1 else {}
+            found.append({**poisons, "defense": defense, "trained on": data, **dict(enumerate(means.round(3)))})
+        return pd.DataFrame(found)
+
 
 def costs(rows: list[dict]) -> pd.DataFrame:
     """The adversary's cost: the least number of poisons that succeeded, for every target.
