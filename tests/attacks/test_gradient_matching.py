@@ -186,6 +186,38 @@ def test_poison_for_an_ensemble_matches_all_of_it_better_than_poison_for_one_of_
     assert for_one[0] == min(for_one)
 
 
+def test_several_problems_crafted_at_once_come_out_as_good_as_one_by_one():
+    attack = ts.attacks.get("gradient_matching")(**{**SMALL, "retrain": 0})
+    problems = [make_problem(attack, seed=seed) for seed in range(3)]
+    pool = attack.pool(problems[0]).finished
+
+    def loss(problem, poisons):
+        return np.mean([matching_loss(problem, poisons.x, poisons.base, weights) for weights in pool])
+
+    together = attack.craft_together(problems)
+    for problem, poisons in zip(problems, together):
+        alone = attack.craft(problem)
+        np.testing.assert_array_equal(poisons.base, alone.base)
+        np.testing.assert_array_equal(poisons.target_x, alone.target_x)
+        assert np.abs(poisons.x.astype(np.float64) - BLOBS.train.x[poisons.base]).max() <= EPS
+        assert loss(problem, poisons) < 1.1 * loss(problem, alone)
+    swapped = attack.craft_together([problems[0], problems[2], problems[1]])
+    np.testing.assert_allclose(swapped[1].x, together[2].x, atol=1e-6)
+
+
+def test_problems_with_surrogates_of_their_own_are_not_crafted_at_once():
+    attack = ts.attacks.get("gradient_matching")(steps=2, ensemble=1, checkpoints=1, retrain=0)
+    problem = make_problem(attack)
+    other = dataclasses.replace(problem, surrogate_seed=1)
+    for options, problems in (
+        ({}, [problem, other]),
+        ({"retrain": 1}, [problem] * 2),
+        ({"restarts": 2}, [problem] * 2),
+    ):
+        with pytest.raises(ValueError, match="problems must share surrogates"):
+            dataclasses.replace(attack, **options).craft_together(problems)
+
+
 def test_of_several_restarts_the_best_is_kept():
     options = dict(steps=3, ensemble=1, checkpoints=1, retrain=0)
     attack = ts.attacks.get("gradient_matching")(**options)

@@ -66,6 +66,23 @@ def test_it_is_the_poison_that_evaluate_crafts_and_evaluate_reads_it(tmp_path):
     assert rows[0] == rows[1]
 
 
+def test_targets_crafted_at_once_are_saved_one_by_one_and_gone_on_with(tmp_path):
+    attack = "--attack=gradient_matching(steps=3, ensemble=1, checkpoints=1, retrain=0)"
+    flags = [*QUICK, attack, "--dataset=digits", "--targets_at_once=2", "--output=out"]
+    done = run(tmp_path, *flags, "--targets=2")
+    assert done.returncode == 0, done.stderr
+    files = [tmp_path / "out" / f"trial-00{trial}.npz" for trial in range(3)]
+    first = [ts.poison.Poisons.load(path) for path in files[:2]]
+    assert first[0].config["target_index"] != first[1].config["target_index"]
+    kept = files[0].read_bytes()
+    files[1].unlink()
+    assert run(tmp_path, *flags, "--targets=3").returncode == 0
+    assert files[0].read_bytes() == kept and files[2].exists()
+    np.testing.assert_array_equal(ts.poison.Poisons.load(files[1]).x, first[1].x)
+    other = run(tmp_path, *flags, "--targets_at_once=3")
+    assert other.returncode == 2 and "holds other poison" in other.stderr
+
+
 def test_an_adaptive_attacker_says_so_in_the_file(tmp_path):
     attack = "--attack=gradient_matching(steps=2, ensemble=1, checkpoints=1, retrain=0)"
     done = run(tmp_path, *QUICK, attack, "--dataset=digits", "--adaptive", "--clip=0.5", "--noise=0.1", "--output=out")
@@ -85,6 +102,10 @@ def test_an_adaptive_attacker_says_so_in_the_file(tmp_path):
         ["--num_poisons=0"],
         ["--eps=0"],
         ["--targets=0"],
+        ["--targets_at_once=0"],
+        ["--targets_at_once=2", "--attack=metapoison"],
+        ["--targets_at_once=2", "--attack=gradient_matching"],
+        ["--targets_at_once=2", "--attack=gradient_matching(retrain=0)", "--adaptive"],
         ["--seed=-1"],
         ["--scenario=scratchy"],
         ["--knowledge=all"],

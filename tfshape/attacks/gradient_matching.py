@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -57,6 +58,37 @@ class GradientMatching(search.Searched):
         if self.augment and len(problem.dataset.input_shape) != 3:
             raise ValueError(f"augment must be False unless inputs are images, got {problem.dataset.input_shape}")
         return super().craft(problem)
+
+    @property
+    def crafts_together(self) -> bool:
+        """Whether `craft_together` serves: surrogates are the same for all problems, and there is one random start."""
+        return self.retrain == 0 and self.restarts == 1
+
+    def craft_together(self, problems: Sequence[base.Problem]) -> list[Poisons]:
+        """Crafts for several problems at once, batched through the surrogates.
+
+        They take the same turns for all, and sums are made in another order, so that it is not bit for bit the poison
+        of `craft`; it is as good.
+
+        Args:
+          problems: `Problem`s that differ in their targets, as many each, and seeds alone, without shaping.
+
+        Returns:
+          A list of `ts.poison.Poisons`, as of `craft`.
+
+        Raises:
+          ValueError: as `craft`; retrain or restarts that need more; problems that do not share their surrogates.
+        """
+        pool = self.pool(problems[0])
+        shared = all(self.pool(problem) is pool and problem.shaping is None for problem in problems)
+        if not (self.crafts_together and shared):
+            raise ValueError(
+                "problems must share surrogates without shaping, retrain must be 0 and restarts 1, to be crafted for "
+                f"at once, got retrain={self.retrain}, restarts={self.restarts} and {len(problems)} problems"
+            )
+        searches, rngs = zip(*map(self._search, problems))
+        found = zip(problems, searches, search.run_together(searches, pool, rngs))
+        return [base.make_poisons(problem, self, x, one.bases) for problem, one, x in found]
 
     def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """Its context has nothing more."""

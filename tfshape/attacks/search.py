@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,16 @@ class Searched(base.Targeted):
         Raises:
           ValueError: no targets, several intended classes, or too few base examples.
         """
-        intended, pool = problem.intended_label(), self.pool(problem)
-        rng = np.random.default_rng([problem.seed, 3])
-        bases = choose_bases(problem, intended, pool, self.base_rule, rng)
+        search, rng = self._search(problem)
+        return base.make_poisons(problem, self, search.best(self.pool(problem), rng), search.bases)
+
+    def _search(self, problem):
+        """A problem's `Search`, and the generator of its random draws."""
+        intended, rng = problem.intended_label(), np.random.default_rng([problem.seed, 3])
+        bases = choose_bases(problem, intended, self.pool(problem), self.base_rule, rng)
         graph, context = self.graph(problem, bases)
         context = [problem.target_x(), np.full(len(problem.targets), intended, np.int32), *context]
-        x = Search(self, problem, bases, graph, context).best(pool, rng)
-        return base.make_poisons(problem, self, x, bases)
+        return Search(self, problem, bases, graph, context), rng
 
     def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """-> (the `Graph`, what its context has beside the targets and their intended labels)."""
@@ -97,10 +101,9 @@ class Search:
     def run(self, pool, restart, rng):
         """Returns (loss over the final pool, x [K, ...]) of one random start."""
         options, weights = self.options, pool.weights
-        x = np.clip(rng.uniform(self.low, self.high).astype(np.float32), self.low, self.high)
-        momentum = np.zeros_like(x)
-        rates = options.step_size * self.problem.eps * (1 - np.arange(options.steps) / options.steps)
-        for number, segment in enumerate(np.array_split(rates.astype(np.float32), options.retrain + 1)):
+        x = self.start(rng)
+        momentum, rates = np.zeros_like(x), self.rates()
+        for number, segment in enumerate(np.array_split(rates, options.retrain + 1)):
             if number:
                 weights = self._retrain(x, pool.starts, restart, number)
             stacks = [tf.constant(np.stack(arrays)) for arrays in zip(*weights)]
@@ -111,6 +114,15 @@ class Search:
             )
         return float(self.graph.pool_loss(x, self.y, self.context, stacks)), np.asarray(x)
 
+    def start(self, rng):
+        """Random poison x [K, ...]."""
+        return np.clip(rng.uniform(self.low, self.high).astype(np.float32), self.low, self.high)
+
+    def rates(self):
+        """The length of each step, float32 [steps]."""
+        steps = self.options.steps
+        return (self.options.step_size * self.problem.eps * (1 - np.arange(steps) / steps)).astype(np.float32)
+
     def _retrain(self, x, starts, restart, number):
         data = surrogates.training_set(self.problem, self.bases, x).as_dataset()
         weights = []
@@ -120,6 +132,22 @@ class Search:
                 self.problem, seed, self.options.checkpoints, data, start=starts[k % len(starts)]
             )
         return weights
+
+
+def run_together(searches, pool, rngs):
+    """The poison of several searches with as many poisons and targets each, from one random start: x [P, K, ...].
+
+    All take the same steps at the same time, on surrogates that take the turns of the first search.
+    """
+    first = searches[0]
+    x = np.stack([search.start(rng) for search, rng in zip(searches, rngs)])
+    low, high, y = (np.stack([getattr(search, name) for search in searches]) for name in ("low", "high", "y"))
+    context = [np.stack(parts) for parts in zip(*(search.context for search in searches))]
+    stacks = [tf.constant(np.stack(arrays)) for arrays in zip(*pool.weights)]
+    picks = _turns(len(pool.weights), first.options.steps, first.options.surrogates_per_step, rngs[0])
+    seed = np.int32(rngs[0].integers(2**31))
+    x, _ = first.graph.steps_together(x, np.zeros_like(x), low, high, y, context, stacks, picks, first.rates(), seed)
+    return np.asarray(x)
 
 
 class Graph:
@@ -134,8 +162,14 @@ class Graph:
         images, labels = tf.TensorSpec([None, *problem.dataset.input_shape]), tf.TensorSpec([None], tf.int32)
         stacks = [tf.TensorSpec([None, *weight.shape], weight.dtype) for weight in self.model.weights]
         picks, rates = tf.TensorSpec([None, surrogates_per_step], tf.int32), tf.TensorSpec([None])
-        self.steps = tf.function(
-            self._steps, [*[images] * 4, labels, context, stacks, picks, rates, tf.TensorSpec([], tf.int32)]
+        rest = [stacks, picks, rates, tf.TensorSpec([], tf.int32)]
+        self.steps = tf.function(self._steps, [*[images] * 4, labels, context, *rest])
+        many = [
+            [tf.TensorSpec([None, *spec.shape], spec.dtype) for spec in specs] for specs in ([images, labels], context)
+        ]
+        (images_each, labels_each), context_each = many
+        self.steps_together = tf.function(
+            functools.partial(self._steps, together=True), [*[images_each] * 4, labels_each, context_each, *rest]
         )
         self.pool_loss = tf.function(self._pool_loss, [images, labels, context, stacks])
 
@@ -147,12 +181,19 @@ class Graph:
         """The crafting loss alone, without anything random."""
         raise NotImplementedError
 
-    def _steps(self, x, momentum, low, high, y, context, stacks, picks, rates, seed):
+    def _steps(self, x, momentum, low, high, y, context, stacks, picks, rates, seed, together=False):
+        """together: whether the first six have one axis more, of problems."""
         for step in tf.range(tf.shape(rates)[0]):
             gradient = tf.zeros_like(x)
             for turn in range(picks.shape[1]):
                 self._load(stacks, picks[step, turn])
-                gradient += self.loss_and_gradient(x, y, context, tf.stack([seed, step]))[1]
+                key = tf.stack([seed, step])
+                if together:
+                    gradient += tf.vectorized_map(
+                        lambda each, key=key: self.loss_and_gradient(*each, key)[1], (x, y, context)
+                    )
+                else:
+                    gradient += self.loss_and_gradient(x, y, context, key)[1]
             # The sign of Adam's step is that of its first moment: the second only divides.
             momentum = 0.9 * momentum + 0.1 * gradient
             x = tf.clip_by_value(x - rates[step] * tf.sign(momentum), low, high)

@@ -22,7 +22,7 @@ SCHEMA = 1
 NEEDS = ("torch", "adversarial-robustness-toolbox")
 STEPS, POISONS, EPS = 250, 200, 32 / 255
 BATCH_SIZE = 128  # of ART, its default; all poisons at once take it as long and match no better
-VICTIMS = 5
+VICTIMS = 3
 RECIPE = models.Recipe("adam", 1e-3, batch_size=128, epochs=5)
 
 
