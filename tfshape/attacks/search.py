@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfshape.attacks import base, surrogates
+from tfshape.attacks import base, pooling, surrogates
 from tfshape.poison import Poisons
 
 BASE_RULES = ("gradient_norm", "random")
@@ -158,7 +158,7 @@ class Graph:
 
     def __init__(self, problem, surrogates_per_step, context):
         """`context`: a list of `tf.TensorSpec`s."""
-        self.model = surrogates.new_model(problem)
+        self.model = pooling.with_cheap_second_derivatives(surrogates.new_model(problem))
         images, labels = tf.TensorSpec([None, *problem.dataset.input_shape]), tf.TensorSpec([None], tf.int32)
         stacks = [tf.TensorSpec([None, *weight.shape], weight.dtype) for weight in self.model.weights]
         picks, rates = tf.TensorSpec([None, surrogates_per_step], tf.int32), tf.TensorSpec([None])
