@@ -134,6 +134,10 @@ def test_ratios_pair_the_blocks_of_a_round():
     assert row["blocks"] == 3 and list(row) == COLUMNS
 
 
+def test_every_variant_has_a_marker_of_its_own():
+    assert report._MARKERS.keys() == shaping.LABELS.keys() and len(set(report._MARKERS.values())) == len(shaping.LABELS)
+
+
 def test_what_did_not_finish_has_no_times():
     plain = finished(shaping.OURS[0], [0.01, 0.01])
     gone = finished(shaping.OURS[1], [0.5], status="out of memory", detail="held 12.1 GB")

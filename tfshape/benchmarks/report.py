@@ -5,7 +5,7 @@ import io
 from tfshape.benchmarks.shaping import LABELS
 
 _PLAIN = {"sgd", "torch_sgd", "jax_sgd", "jax_keras_sgd"}
-_MARKERS = dict(zip(LABELS, "sovDP*x^<1+"))
+_MARKERS = dict(zip(LABELS, "sovDP*x^<1+hd"))
 
 
 def table(rows):
