@@ -56,6 +56,48 @@ def convolution_direct(scale):
     return keras.Sequential([keras.Input((8, 16)), *layers]), cancelling(3, 8, 16, scale)
 
 
+class Unknown(L.Layer):
+    """A dense layer that no rule knows."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 32), initializer="glorot_uniform", name="kernel")
+
+    def call(self, x):
+        return x @ self.kernel
+
+
+def without_a_rule(scale):
+    layers = [Unknown(), L.GlobalAveragePooling1D()]
+    return keras.Sequential([keras.Input((4, 64)), *layers]), cancelling(3, 4, 64, scale)
+
+
+def recurrent(scale):
+    layers = [L.SimpleRNN(8, activation=None, return_sequences=True), L.GlobalAveragePooling1D()]
+    return keras.Sequential([keras.Input((4, 64)), *layers]), cancelling(3, 4, 64, scale)
+
+
+def normalization(scale):
+    factors = np.resize([scale, -scale], 8)
+    factors[0] += 1
+    layers = [L.LayerNormalization(), Times(factors), L.GlobalAveragePooling1D()]
+    return keras.Sequential([keras.Input((8, 16)), *layers]), np.tile(normal((3, 1, 16), 5), (1, 8, 1))
+
+
+def depthwise(scale):
+    layers = [L.DepthwiseConv2D(3, padding="same", depth_multiplier=2), L.GlobalAveragePooling2D()]
+    return keras.Sequential([keras.Input((4, 4, 8)), *layers]), cancelling(3, 16, 8, scale).reshape(3, 4, 4, 8)
+
+
+def separable(scale):
+    layers = [L.SeparableConv2D(8, 3, padding="same"), L.GlobalAveragePooling2D()]
+    return keras.Sequential([keras.Input((4, 4, 8)), *layers]), cancelling(3, 16, 8, scale).reshape(3, 4, 4, 8)
+
+
+def transposed(scale):
+    layers = [L.Conv2DTranspose(8, 3, padding="same", use_bias=False), L.GlobalAveragePooling2D()]
+    return keras.Sequential([keras.Input((4, 4, 8)), *layers]), cancelling(3, 16, 8, scale).reshape(3, 4, 4, 8)
+
+
 def embedding(scale):
     factors = np.resize([scale, -scale], 4)
     factors[0] += 1
@@ -71,6 +113,7 @@ def long_embedding(scale):
 
 
 MODELS = [dense, dense_unknown_length, einsum, convolution, convolution_direct, embedding, long_embedding]
+MODELS += [without_a_rule, recurrent, normalization, depthwise, separable, transposed]
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7])

@@ -23,7 +23,31 @@ SHAPINGS = [
     "clip(0.3)|orient(0.5, reference='momentum')",
     "orient(-0.9, reference='momentum', drop=True)|normalize(0.3)",
 ]
-MODELS = {"dense": (dense_model, (4,)), "conv": (conv_model, (6, 6, 2))}
+
+
+class Unknown(keras.layers.Layer):
+    """A dense layer over positions that no rule of the engine knows."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 4), initializer="glorot_uniform", name="kernel")
+
+    def call(self, x):
+        return x @ self.kernel
+
+
+def recurrent_model():
+    keras.utils.set_random_seed(0)
+    layers = [Unknown(), keras.layers.SimpleRNN(4), keras.layers.Dense(3)]
+    return keras.Sequential([keras.Input((4, 3)), *layers])
+
+
+MODELS = {"dense": (dense_model, (4,)), "conv": (conv_model, (6, 6, 2)), "no rule": (recurrent_model, (4, 3))}
+QUICK = {"dense": SHAPINGS, "conv": [SHAPINGS[0], SHAPINGS[3]], "no rule": [SHAPINGS[0]]}
+CASES = [
+    pytest.param(text, kind, marks=() if text in QUICK[kind] else pytest.mark.slow)
+    for kind in MODELS
+    for text in SHAPINGS
+]
 
 
 def adversaries(rng, shape):
@@ -62,9 +86,7 @@ class Sums:
         return flat(self.optimizer.captured).astype("float64")
 
 
-@pytest.mark.parametrize(
-    "text, kind", [(text, "dense") for text in SHAPINGS] + [(text, "conv") for text in (SHAPINGS[0], SHAPINGS[3])]
-)
+@pytest.mark.parametrize("text, kind", CASES)
 def test_one_example_moves_the_sum_by_no_more_than_declared(rng, text, kind):
     build, shape = MODELS[kind]
     sums, bound = Sums(build, text), S.parse(text).sensitivity

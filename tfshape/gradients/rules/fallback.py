@@ -30,7 +30,7 @@ class Unit(base.Rule):
     def parts(self):
         calls = [Once(self.layer, self.variables, call) for call in self.calls]
         if all(call.recipe.repeatable for call in calls):
-            return [Replay(self.variables, calls)]
+            return [Replay(self.variables, calls).kept()]
         return [parts.Stored(self.variables, sums([call.row_by_row() for call in calls]))]
 
 
@@ -47,20 +47,13 @@ class Once:
     def __len__(self):
         return len(self._inputs) + len(self._gradients)
 
-    def tensors(self, keep=None):
+    def tensors(self):
         """What differs from example to example: inputs and output gradients, each [B, ...]."""
-        return [parts.zero_rows(t, keep) if t.dtype.is_floating else t for t in [*self._inputs, *self._gradients]]
+        return [*self._inputs, *self._gradients]
 
     def each(self, tensors):
         """Per-example gradients of the examples in `tensors`."""
         return self.recipe.each(tensors, self._constants)
-
-    def weighted_sum(self, weights, keep):
-        """Sum over the examples; without `keep` from the forward pass as it was."""
-        es = [e * parts.rows(weights, e) for e in self.tensors(keep)[len(self._inputs) :]]
-        if keep is None:
-            return again.gradient(self._tape, self._outputs, self._raw, es)
-        return self.recipe.together(self.tensors(keep)[: len(self._inputs)] + es, self._constants)
 
     def row_by_row(self):
         """Per-example gradients by one backward pass an example through the batch as it was.
@@ -69,17 +62,30 @@ class Once:
         """
         rows = tf.range(tf.shape(self._gradients[0])[0])
         kinds = [tf.TensorSpec(v.shape, v.dtype) for v in self._raw]
-        return tf.map_fn(
-            lambda i: self.weighted_sum(tf.cast(rows == i, tf.float32), None), rows, fn_output_signature=kinds
-        )
+
+        def one(i):
+            only = [e * parts.rows(tf.cast(rows == i, tf.float32), e) for e in self._gradients]
+            return again.gradient(self._tape, self._outputs, self._raw, only)
+
+        return tf.map_fn(one, rows, fn_output_signature=kinds)
 
 
 class Replay:
-    """Variables of a layer that computes the same again: its examples are run one by one, in chunks."""
+    """Variables of a layer that computes the same again: its examples are run one by one, in chunks.
+
+    The weighted sum is made of the very gradients whose norms were taken: those of one backward pass over all examples
+    are rounded otherwise, and where a crafted input makes large terms cancel, that could exceed a clip.
+    """
 
     def __init__(self, variables, calls):
         self.variables, self._calls = variables, calls
         self._chunk = max(1, _ENTRIES // sum(parts.size(v.shape) for v in variables))
+
+    def kept(self):
+        """The same with the gradients computed, if all of them fit into a chunk; else itself."""
+        count = self._tensors()[0].shape[0]
+        fits = count is not None and count <= self._chunk
+        return parts.Stored(self.variables, self.materialize()) if fits else self
 
     def _tensors(self):
         return [t for call in self._calls for t in call.tensors()]
@@ -92,35 +98,42 @@ class Replay:
             tensors = tensors[len(call) :]
         return [base.wide(g) for g in sums(found)]
 
-    def _reduce(self, function):
-        """function(per-example gradients) -> [B], without ever having them all."""
+    def _chunks(self, function, state):
+        """function(state, Stored gradients of some rows, slice of those rows) -> state, over all rows."""
         tensors = self._tensors()
-        count = tensors[0].shape[0]
-        if count is not None and count <= self._chunk:
-            return function(self._each(tensors))
         count = tf.shape(tensors[0])[0]
-        chunks = (count + self._chunk - 1) // self._chunk
 
-        def step(i, found):
-            span = slice(i * self._chunk, (i + 1) * self._chunk)
-            return i + 1, found.write(i, function(self._each([t[span] for t in tensors])))
+        def step(start, *state):
+            rows = slice(start, start + self._chunk)
+            stored = parts.Stored(self.variables, self._each([t[rows] for t in tensors]))
+            return start + self._chunk, *function(state, stored, rows)
 
-        dtype = base.wide(tensors[-1]).dtype
-        found = tf.TensorArray(dtype, chunks, infer_shape=False, element_shape=[None])
-        found = tf.while_loop(lambda i, _: i < chunks, step, (0, found), parallel_iterations=1)[1]
-        return found.concat()
+        loop = (tf.constant(0), *state)
+        return tf.while_loop(lambda start, *_: start < count, step, loop, parallel_iterations=1)[1:]
+
+    def _reduce(self, function):
+        """function(Stored gradients) -> [B], without ever having them all."""
+        dtype = base.wide(self._tensors()[-1]).dtype
+        found = tf.TensorArray(dtype, 0, dynamic_size=True, infer_shape=False, element_shape=[None])
+        add = lambda state, stored, rows: [state[0].write(rows.start // self._chunk, function(stored))]  # noqa: E731
+        return self._chunks(add, [found])[0].concat()
 
     def squares(self):
-        return self._reduce(lambda gradients: tf.add_n([parts.square_sum(g) for g in gradients]))
+        return self._reduce(lambda stored: stored.squares())
 
     def dot(self, directions):
-        return self._reduce(lambda gradients: parts.Stored(self.variables, gradients).dot(directions))
+        return self._reduce(lambda stored: stored.dot(directions))
 
     def gram(self):
         return parts.Stored(self.variables, self.materialize()).gram()
 
     def weighted_sum(self, weights, keep):
-        return sums([call.weighted_sum(weights, keep) for call in self._calls])
+        def add(state, stored, rows):
+            found = stored.weighted_sum(weights[rows], None if keep is None else keep[rows])
+            return [total + more for total, more in zip(state, found)]
+
+        dtype = base.wide(self._tensors()[-1]).dtype
+        return list(self._chunks(add, [tf.zeros(v.shape, dtype) for v in self.variables]))
 
     def materialize(self):
         return self._each(self._tensors())
