@@ -102,6 +102,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, flags):
         ("models", ()),
         ("batch_sizes", (64, 0)),
         ("peers", ("pytorch",)),
+        ("steps_per_execution", 0),
         ("blocks", 1),
         ("block_seconds", 0.0),
         ("timeout", float("nan")),

@@ -67,6 +67,7 @@ class Settings:
         batch_sizes: ints >= 1.
         peers: names of PEERS to compare with; None: all that are at hand.
         opacus_python, jax_python: interpreters that have Opacus, and JAX-Privacy with flax and keras; or None.
+        steps_per_execution: int >= 1, steps that `fit` takes in one call of TensorFlow, for all that runs in it.
         blocks: int >= 2, timed blocks a variant; fewer for one whose blocks took `timeout` altogether.
         block_seconds: > 0, about how long a block is; it has at least one step.
         timeout: > 0, seconds for starting, for the first steps, and for a block, after which a variant is given up.
@@ -81,6 +82,7 @@ class Settings:
     peers: tuple | None = None
     opacus_python: str | None = None
     jax_python: str | None = None
+    steps_per_execution: int = 1
     blocks: int = 9
     block_seconds: float = 1.0
     timeout: float = 300.0
@@ -100,6 +102,8 @@ class Settings:
             raise ValueError(f"blocks={self.blocks}: allowed are 2 or more")
         if not all(size >= 1 for size in self.batch_sizes):
             raise ValueError(f"batch_sizes={self.batch_sizes}: allowed are 1 or more")
+        if self.steps_per_execution < 1:
+            raise ValueError(f"steps_per_execution={self.steps_per_execution}: allowed are 1 or more")
         for name in ("block_seconds", "timeout", "memory_limit_gb"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -225,6 +229,8 @@ def _measure_cell(model, batch_size, variants, settings, told):
 def _start(run, python, model, batch_size, settings):
     """Starts a variant's process, has it take its first steps, and finds how many steps a block has."""
     command = [python, str(WORKERS / f"{run.variant.worker}_worker.py"), model, run.variant.name, str(batch_size)]
+    if run.variant.worker == "keras":
+        command.append(str(settings.steps_per_execution))
     limit = machine_mb() / 2 if settings.memory_limit_gb is None else settings.memory_limit_gb * 1000
     run.worker = Worker(command, environment(run.variant.worker == "keras"), limit, settings.timeout)
     try:

@@ -41,6 +41,9 @@ flags.DEFINE_list(
 flags.DEFINE_string("opacus_python", None, "an interpreter that has torch and opacus")
 flags.DEFINE_string("jax_python", None, "an interpreter that has jax, flax, optax, keras and jax-privacy")
 flags.DEFINE_string("art_python", None, "an interpreter that has torch and ART, for --suite=attacks")
+flags.DEFINE_integer(
+    "steps_per_execution", DEFAULT.steps_per_execution, "steps of Keras's fit in one call of TensorFlow"
+)
 flags.DEFINE_integer("blocks", DEFAULT.blocks, "timed blocks a variant, >= 2; rounds, or targets, of other suites")
 flags.DEFINE_float("block_seconds", DEFAULT.block_seconds, "about how long a block is")
 flags.DEFINE_float("timeout", DEFAULT.timeout, "seconds after which first steps, or a block, are given up")

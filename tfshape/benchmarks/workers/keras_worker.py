@@ -9,33 +9,33 @@ from protocol import CLASSES, CLIP, HEADS, LEARNING_RATE, LENGTH, NOISE, VOCABUL
 import tfshape as ts
 
 
-def sgd(model, batch_size):
-    return compiled(model)
+def sgd(model, batch_size, **options):
+    return compiled(model, **options)
 
 
-def tfshape(model, batch_size):
-    return compiled(ts.shape(model, ts.shaping.dp_sgd(CLIP, NOISE)))
+def tfshape(model, batch_size, **options):
+    return compiled(ts.shape(model, ts.shaping.dp_sgd(CLIP, NOISE)), **options)
 
 
-def tfp_looped(model, batch_size):
+def tfp_looped(model, batch_size, **options):
     from tensorflow_privacy import DPKerasSGDOptimizer
 
-    return with_dp_optimizer(model, DPKerasSGDOptimizer, batch_size)
+    return with_dp_optimizer(model, DPKerasSGDOptimizer, batch_size, **options)
 
 
-def tfp_vectorized(model, batch_size):
+def tfp_vectorized(model, batch_size, **options):
     from tensorflow_privacy import VectorizedDPKerasSGDOptimizer
 
-    return with_dp_optimizer(model, VectorizedDPKerasSGDOptimizer, batch_size)
+    return with_dp_optimizer(model, VectorizedDPKerasSGDOptimizer, batch_size, **options)
 
 
-def tfp_dpmodel(model, batch_size):
+def tfp_dpmodel(model, batch_size, **options):
     from tensorflow_privacy import DPModel
 
-    return compiled(DPModel(CLIP, NOISE, inputs=model.inputs, outputs=model.outputs))
+    return compiled(DPModel(CLIP, NOISE, inputs=model.inputs, outputs=model.outputs), **options)
 
 
-def tfp_registry(model, batch_size):
+def tfp_registry(model, batch_size, **options):
     """With the default registry and every other rule that tensorflow-privacy has for layers of Keras."""
     from tensorflow_privacy import DPModel
     from tensorflow_privacy.privacy.fast_gradient_clipping import layer_registry
@@ -52,21 +52,22 @@ def tfp_registry(model, batch_size):
     missing = {type(part).__name__ for part in model.layers if part.trainable_weights and not registry.is_elem(part)}
     shaped = DPModel(CLIP, NOISE, layer_registry=registry, inputs=model.inputs, outputs=model.outputs)
     shaped.detail = f"no rule for {', '.join(sorted(missing))}: as tfp_dpmodel" if missing else ""
-    return compiled(shaped)
+    return compiled(shaped, **options)
 
 
 VARIANTS = {f.__name__: f for f in (sgd, tfshape, tfp_looped, tfp_vectorized, tfp_dpmodel, tfp_registry)}
 
 
-def compiled(model):
+def compiled(model, **options):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(LEARNING_RATE), loss)
+    model.compile(keras.optimizers.SGD(LEARNING_RATE), loss, **options)
     return model
 
 
-def with_dp_optimizer(model, cls, batch_size):
+def with_dp_optimizer(model, cls, batch_size, **options):
     optimizer = cls(CLIP, NOISE, num_microbatches=batch_size, learning_rate=LEARNING_RATE)
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none"))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
+    model.compile(optimizer, loss, **options)
     return model
 
 
@@ -106,10 +107,10 @@ class Clock(keras.callbacks.Callback):
 class Trainer:
     """`fit` over a tf.data pipeline."""
 
-    def __init__(self, model, variant, batch_size):
+    def __init__(self, model, variant, batch_size, steps_per_execution):
         plain = build(model)
         self.parameters = plain.count_params()
-        self.model = VARIANTS[variant](plain, batch_size)
+        self.model = VARIANTS[variant](plain, batch_size, steps_per_execution=steps_per_execution)
         self.detail = getattr(self.model, "detail", "")
         self.data = tf.data.Dataset.from_tensor_slices(data(model, batch_size)).repeat().prefetch(1)
 

@@ -14,18 +14,18 @@ GROUPS = 8  # of resnet20's group normalisation
 
 
 def serve(trainer):
-    """Answers the parent process until it closes the pipe; called as `worker.py MODEL VARIANT BATCH_SIZE`.
+    """Answers the parent process until it closes the pipe; called as `worker.py MODEL VARIANT BATCH_SIZE [NUMBER…]`.
 
     Args:
-        trainer: a class, made from (model, variant, batch_size), with `parameters` (int), `detail` (str) and
+        trainer: a class, made from (model, variant, batch_size, …), with `parameters` (int), `detail` (str) and
             `train(steps)`: trains that many steps by the framework's usual loop and returns the seconds they took.
     """
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints goes to stderr
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # if the kernel must end a process, this one
-    model, variant, batch_size = sys.argv[1:]
-    made = trainer(model, variant, int(batch_size))
+    model, variant, *numbers = sys.argv[1:]
+    made = trainer(model, variant, *map(int, numbers))
     print(json.dumps({"parameters": made.parameters, "start_mb": memory_mb("VmRSS")}), file=replies)
     for line in sys.stdin:
         seconds = made.train(int(line))
