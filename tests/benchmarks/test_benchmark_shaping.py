@@ -156,7 +156,7 @@ def test_a_variant_that_fails_leaves_the_others(tmp_path, monkeypatch):
         "from protocol import serve\n"
         "class Trainer:\n"
         "    parameters, detail = 1, ''\n"
-        "    def __init__(self, model, variant, batch_size):\n"
+        "    def __init__(self, model, variant, batch_size, steps_per_execution):\n"
         "        self.blocks, self.fails = 0, variant == 'tfshape'\n"
         "    def train(self, steps):\n"
         "        self.blocks += 1\n"
