@@ -26,13 +26,14 @@ class Unlearnable:
 
     What a victim learns of the images before the noise has taken its loss to 0 stays. Where images are as easy as
     those of Fashion-MNIST that is much, and lowering the loss further makes every class look more like itself, which
-    harms nobody. Hence two options that the paper does not have, on by default; `grid=None, blind=False` is the paper's.
+    harms nobody. Hence two options that the paper does not have, on by default; `grid=None, blind=False` is the
+    paper's.
 
     Attributes:
       per: "class", one perturbation for all examples of a class; or "sample", one for each, which is harder to see
         through, costs more and harms less.
-      grid: int >= 1, a perturbation of an image is constant on each field of a grid with as many fields a side: networks
-        learn coarse noise sooner than fine noise, and it says more about what they see in clean images (Yu et al. 2022,
+      grid: int >= 1, a perturbation of an image is constant on each field of a grid with as many fields a side: coarse
+        noise is learnt sooner than fine noise, and it says more about what networks see in clean images (Yu et al. 2022,
         arXiv 2111.00898, build theirs of squares). None: each pixel by itself. No effect on inputs that are not images.
       blind: bool, for "class": the model sees each class's perturbation on images of random classes, so that only the
         noise tells the class, and must do so alone.

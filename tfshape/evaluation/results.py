@@ -212,7 +212,9 @@ class Results:
             keys = {"count": count, "defense": defense, "data": data}
             means = np.mean([row["class_accuracy"] for row in self.trials if keys.items() <= row.items()], axis=0)
             poisons = {"poisons": count} if len(self.experiment.counts) > 1 else {}
-            found.append({**poisons, "defense": defense, "trained on": data, **dict(enumerate(means.round(3)))})
+            classes = dict(enumerate(means.round(3)))
+            row: dict = {**poisons, "defense": defense, "trained on": data}
+            found.append({**row, **classes})
         return pd.DataFrame(found)
 
 
