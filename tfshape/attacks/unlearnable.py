@@ -33,7 +33,7 @@ class Unlearnable:
       per: "class", one perturbation for all examples of a class; or "sample", one for each, which is harder to see
         through, costs more and harms less.
       grid: int >= 1, a perturbation of an image is constant on each field of a grid with as many fields a side: coarse
-        noise is learnt sooner than fine noise, and it says more about what networks see in clean images (Yu et al. 2022,
+        noise is learnt sooner than fine noise, and says more about what networks see in clean images (Yu et al. 2022,
         arXiv 2111.00898, build theirs of squares). None: each pixel by itself. No effect on inputs that are not images.
       blind: bool, for "class": the model sees each class's perturbation on images of random classes, so that only the
         noise tells the class, and must do so alone.
