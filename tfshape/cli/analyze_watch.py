@@ -45,45 +45,23 @@ def watch_all(plan, studies, defenses, folder):
 
 def _watch(setting, poisons, choice, folder, title):
     """One training: prints its table; -> (the table, the norms that the first and the last epoch saw)."""
-    import keras
-    import pandas as pd
+    from tfshape.analysis import figures
+    from tfshape.evaluation.watching import watch
 
-    from tfshape.analysis import GradientArtifacts, figures
-    from tfshape.evaluation import victims
+    examples, norms = FLAGS.examples or (32 if FLAGS.every == "batch" else None), {}
 
-    x, y, marks = setting.examples("poison", poisons)
-    examples = FLAGS.examples or (32 if FLAGS.every == "batch" else None)
-    options = {"every": FLAGS.every, "examples": examples, "batch_size": min(setting.experiment.batch_size, 512)}
-    options["seed"] = setting.seed("watch")
-    watch = GradientArtifacts((x, y, marks), csv_path=folder / f"artifacts-{figures.slug(title)}.csv", **options)
-    clean = np.flatnonzero(~marks)
-    placebo = np.arange(len(clean)) < min(int(marks.sum()), len(clean) // 2)
-    clean = np.random.default_rng([options["seed"], 1]).permutation(clean)
-    innocent = GradientArtifacts((x[clean], y[clean], placebo), **options)
-    victim, norms = setting.new_victim(), {}
+    def note(epoch, look):
+        norms["last epoch" if epoch else "first epoch"] = look.norms
 
-    def note(epoch, logs):
-        norms["last epoch" if epoch else "first epoch"] = watch.norms
-
-    callbacks = [watch, innocent, keras.callbacks.LambdaCallback(on_epoch_end=note)]
-    victims.train(setting, choice.shaper, victim, x, y, callbacks)
-    table = pd.DataFrame({"epoch": np.arange(len(watch.history["cosine"]) + 1)})  # 0 is before training
-    for prefix in ("", "shaped_") if choice.shaper is not None else ("",):
-        for name in ("magnitude_ratio", "norm_ratio", "cosine", "share", "clean_cosine", "poison_cosine"):
-            table[prefix + name] = _course(watch, prefix + name)
-        table[f"{prefix}control_ratio"] = _course(innocent, f"{prefix}magnitude_ratio")
-        table[f"{prefix}control_cosine"] = _course(innocent, f"{prefix}cosine")
-    print(f"\n{title}: {marks.sum()} of {len(y):,} examples are poison")
+    path = folder / f"artifacts-{figures.slug(title)}.csv"
+    table = watch(setting, choice, poisons, FLAGS.every, examples, path, [note])
+    print(f"\n{title}: {len(poisons):,} examples are poison")
     for prefix, words in (("", "before shaping"), ("shaped_", "after shaping")):
         names = [name for name in table if name.startswith("shaped_") == bool(prefix) and name != "epoch"]
         if names:
             shown = table[["epoch", *names]].rename(columns=lambda name: name.replace("shaped_", ""))
             print(f"{words}\n{shown.to_string(index=False, float_format='{:.3f}'.format)}")
     return table, norms
-
-
-def _course(watch, name):
-    return [watch.start[name], *watch.history[name]]
 
 
 def _summary(table):

@@ -22,9 +22,9 @@ def watch(setting, choice, poisons, every="epoch", examples=None, csv_path=None,
         callbacks: functions of an epoch's number, from 0, and the watching callback, called after each epoch.
 
     Returns:
-        pandas.DataFrame, a row a look: epoch, from 1, and `MEASURES`, as `ts.analysis` has them of the whole gradient;
-        control_ratio and control_cosine, the magnitude ratio and the cosine of as many random clean examples; under a
-        shaping all of them also with the prefix shaped_, after shaping.
+        pandas.DataFrame, a row an epoch: epoch, 0 being before training, and `MEASURES`, as `ts.analysis` has them of
+        the whole gradient; control_ratio and control_cosine, the magnitude ratio and the cosine of as many random clean
+        examples; under a shaping all of them also with the prefix shaped_, after shaping.
     """
     import keras
 
@@ -42,10 +42,14 @@ def watch(setting, choice, poisons, every="epoch", examples=None, csv_path=None,
 
     kept = [poison, innocent, keras.callbacks.LambdaCallback(on_epoch_end=after)]
     victims.train(setting, choice.shaper, setting.new_victim(), x, y, kept)
-    table = pd.DataFrame({"epoch": np.arange(1, len(poison.history["cosine"]) + 1)})
+    table = pd.DataFrame({"epoch": np.arange(len(poison.history["cosine"]) + 1)})
     for prefix in ("", "shaped_") if choice.shaper is not None else ("",):
         for name in MEASURES:
-            table[prefix + name] = poison.history[prefix + name]
-        table[f"{prefix}control_ratio"] = innocent.history[f"{prefix}magnitude_ratio"]
-        table[f"{prefix}control_cosine"] = innocent.history[f"{prefix}cosine"]
+            table[prefix + name] = _course(poison, prefix + name)
+        table[f"{prefix}control_ratio"] = _course(innocent, f"{prefix}magnitude_ratio")
+        table[f"{prefix}control_cosine"] = _course(innocent, f"{prefix}cosine")
     return table
+
+
+def _course(watch, name):
+    return [watch.start[name], *watch.history[name]]

@@ -112,7 +112,9 @@ def read(folder):
 def summarise(epochs):
     """One row a training, or all trials of one: pandas.DataFrame of means over epochs, and what was published."""
     rows = []
-    for (title, value, defense), part in epochs.groupby(["analysis", "intensity", "defense"], sort=False):
+    for (title, value, defense), part in epochs[epochs["epoch"] > 0].groupby(
+        ["analysis", "intensity", "defense"], sort=False
+    ):
         prefix = "" if defense == "none" else "shaped_"
         row = {"analysis": title, "intensity": value, "defense": defense, "epochs": len(part)}
         row["larger"] = int((part[f"{prefix}magnitude_ratio"] > 1).sum())
