@@ -222,8 +222,8 @@ def remember(known, choice, data, x, y, trained, seconds):
 
 
 def _digest(x, y):
-    found = hashlib.sha256(x.tobytes())
-    found.update(y.tobytes())
+    found = hashlib.sha256(np.ascontiguousarray(x))
+    found.update(np.ascontiguousarray(y))
     return found.digest()
 
 

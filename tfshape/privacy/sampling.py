@@ -34,13 +34,21 @@ def shuffle(data, batch_size, epochs, seed):
     steps = size // batch_size
 
     def epoch(number):
-        order = tf.random.experimental.stateless_shuffle(tf.range(size), seed=tf.stack([seed, number]))
+        order = permutation(size, seed, number)
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order[: steps * batch_size], [steps, batch_size]))
 
     def gather(rows):
         return tf.nest.map_structure(lambda array: tf.gather(array, rows), arrays)
 
     return _finish(tf.data.Dataset.range(epochs).flat_map(epoch).map(gather), epochs * steps), steps
+
+
+def permutation(size, seed, epoch):
+    """The order of `size` examples in an epoch of `shuffle`, int32 [size]; `epoch` counts from 0."""
+    import tensorflow as tf
+
+    seeds = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.random.experimental.stateless_shuffle(tf.range(size), seed=seeds)
 
 
 def poisson(data, batch_size, epochs, seed, truncation=TRUNCATION, physical=None):

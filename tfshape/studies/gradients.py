@@ -141,24 +141,33 @@ def report(folder):
 
 def _beside(rows):
     rows = rows[rows["published_ratio"].notna()]
-    same = ((rows["magnitude_ratio"] > 1) == (rows["published_ratio"] > 1)) & (
-        (rows["cosine"] < 0) == (rows["published_cosine"] < 0)
+    signs = [(rows["magnitude_ratio"] > 1) == (rows["published_ratio"] > 1)]
+    signs.append((rows["cosine"] < 0) == (rows["published_cosine"] < 0))
+    return pd.DataFrame(
+        {
+            "analysis": rows["analysis"],
+            "intensity": rows["intensity"].map("{:g}".format),
+            "ratio, published": rows["published_ratio"].map("{:.3g}".format),
+            "ratio, ours": rows["magnitude_ratio"].map("{:.3g}".format),
+            "cosine, published": rows["published_cosine"].map("{:+.2f}".format),
+            "cosine, ours": rows["cosine"].map("{:+.2f}".format),
+            "same signs": np.where(signs[0] & signs[1], "yes", "**no**"),
+        }
     )
-    shown = rows[["analysis", "intensity"]].copy()
-    for name in ("ratio", "cosine"):
-        ours = "magnitude_ratio" if name == "ratio" else name
-        shown[f"{name}, published"] = rows[f"published_{name}"].map("{:.3g}".format)
-        shown[f"{name}, ours"] = rows[ours].map("{:.3g}".format)
-    return shown.assign(**{"same signs": np.where(same, "yes", "**no**")})
 
 
 def _table(part):
-    shown = part[["intensity", "defense"]].copy()
-    shown["> 1"] = [f"{row.larger}/{row.epochs}" for row in part.itertuples()]
-    names = {"ratio": "magnitude_ratio", "control ratio": "control_ratio"}
-    for title, name in {**names, "cosine": "cosine", "control cosine": "control_cosine"}.items():
-        shown[title] = part[name].map("{:.3g}".format)
-    return shown
+    return pd.DataFrame(
+        {
+            "intensity": part["intensity"].map("{:g}".format),
+            "defense": part["defense"],
+            "> 1": [f"{row.larger}/{row.epochs}" for row in part.itertuples()],
+            "ratio": part["magnitude_ratio"].map("{:.3g}".format),
+            "control ratio": part["control_ratio"].map("{:.3g}".format),
+            "cosine": part["cosine"].map("{:+.2f}".format),
+            "control cosine": part["control_cosine"].map("{:+.2f}".format),
+        }
+    )
 
 
 def _findings(rows):

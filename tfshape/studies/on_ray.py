@@ -39,6 +39,7 @@ class OnRay:
         if self._address is None:
             # a worker that dies while it starts is missed late, and by `init`, if started beforehand, never
             config = {"prestart_worker_first_driver": False, "worker_register_timeout_seconds": 20}
+            config["worker_niceness"] = 0  # as local workers; 15 is the default
             options = {"include_dashboard": False, "num_cpus": self._workers, "_system_config": config}
         try:
             self._ray.init(address=self._address or "local", log_to_driver=False, logging_level="ERROR", **options)

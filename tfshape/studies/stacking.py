@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape import shaping
-from tfshape.privacy.sampling import SAMPLERS
+from tfshape.privacy.sampling import SAMPLERS, permutation
 from tfshape.shaping import noise
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -104,10 +104,15 @@ def _dense_only(layers):
 
 def _batches(size, recipe, seed, scheme):
     """The rows of every batch, int32 [S, B], and which of them are examples and not padding, float32 [S, B]."""
+    if scheme == "shuffle":  # the same without a pipeline, whose steps take longer than they do
+        steps = size // recipe.batch_size
+        orders = [permutation(size, seed, epoch).numpy() for epoch in range(recipe.epochs)]
+        rows = np.stack(orders)[:, : steps * recipe.batch_size].reshape(-1, recipe.batch_size)
+        return rows, np.ones(rows.shape, np.float32)
     numbers = tf.data.Dataset.from_tensor_slices((tf.range(size), tf.range(size)))
     batches, steps = SAMPLERS[scheme](numbers, recipe.batch_size, recipe.epochs, seed)
-    rows, _, *marks = batches.batch(steps * recipe.epochs).get_single_element()
-    return rows.numpy(), marks[0].numpy() if marks else np.ones(rows.shape, np.float32)
+    rows, _, marks = batches.batch(steps * recipe.epochs).get_single_element()
+    return rows.numpy(), marks.numpy()
 
 
 def _layers(model):
