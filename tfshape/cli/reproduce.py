@@ -12,7 +12,6 @@ which survives a kill: the same command goes on. Writes there report.md, and rep
 
 import os
 import pathlib
-import time
 
 from absl import flags
 
@@ -48,13 +47,12 @@ def main():
     folder, texts = pathlib.Path(FLAGS.output_dir), []
     found = {name: reproduction.study(name, folder / name, **options) for name in names}
     for name in names:
-        start, log = time.monotonic(), f"{folder / name}/workers.log"
+        log = f"{folder / name}/workers.log"
         with common.progress() as progress:
             text, counts = reproduction.run(name, found[name], studies.Local(FLAGS.workers, log=log), progress)
         if counts["failed"]:
             print(studies.status(folder / name))
-        elif not FLAGS.quiet:
-            text += f"\nMade by `{_command(name)}` in {(time.monotonic() - start) / 60:.1f} minutes.\n"
+        text += f"\nMade by `{_command(name)}`.\n"
         print(text)
         texts.append(text)
     atomic.write_text(folder / "reproduction.md", "\n".join(texts))
