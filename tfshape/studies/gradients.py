@@ -58,10 +58,13 @@ ABOUT = (
     "every epoch, the mean over epochs; *> 1*: in how many epochs it is; *control*: the same of as many random clean\n"
     "examples. *Cosine*: between these two means. Under a clip both are of clipped gradients."
 )
+NIL = 0.05  # a cosine nearer to 0 has no sign
 WHY = (
     "Theirs: the mean over an epoch of the gradients of minibatches, while the weights move; ours: of all examples\n"
-    "looked at, at the weights that an epoch ends with. Recipes, mlps and the images that are mixed differ too. So\n"
-    "only signs are compared: a ratio above 1 or below, a cosine below 0 or above."
+    "looked at, at the weights that an epoch ends with. There control cosines are about 0: even two sets of clean\n"
+    "examples have no direction in common, so that a cosine to their mean says little, for the mlp most of all.\n"
+    "Recipes, mlps and the images that are mixed differ too. So only signs are compared: a ratio above 1 or below, a\n"
+    f"cosine below 0 or above, or neither if it is within {NIL}."
 )
 
 
@@ -142,7 +145,8 @@ def report(folder):
 def _beside(rows):
     rows = rows[rows["published_ratio"].notna()]
     signs = [(rows["magnitude_ratio"] > 1) == (rows["published_ratio"] > 1)]
-    signs.append((rows["cosine"] < 0) == (rows["published_cosine"] < 0))
+    seen = rows["cosine"].where(rows["cosine"].abs() >= NIL, 0.0)
+    signs.append(np.sign(seen) == np.sign(rows["published_cosine"]))
     return pd.DataFrame(
         {
             "analysis": rows["analysis"],
