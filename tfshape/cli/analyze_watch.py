@@ -55,7 +55,8 @@ def _watch(setting, poisons, choice, folder, title):
 
     path = folder / f"artifacts-{figures.slug(title)}.csv"
     table = watch(setting, choice, poisons, FLAGS.every, examples, path, [note])
-    print(f"\n{title}: {len(poisons):,} examples are poison")
+    size = len(setting.rows) + int((poisons.base < 0).sum())
+    print(f"\n{title}: {len(poisons)} of {size:,} examples are poison")
     for prefix, words in (("", "before shaping"), ("shaped_", "after shaping")):
         names = [name for name in table if name.startswith("shaped_") == bool(prefix) and name != "epoch"]
         if names:
