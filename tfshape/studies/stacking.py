@@ -65,7 +65,7 @@ def train(models, shapers, recipe, seeds, examples, scheme, test=None):
     shared = one and len(set(seeds)) == 1 and _dense_only(layers)
     drawn = [_batches(size, recipe, seed, scheme) for seed in (seeds[:1] if shared else seeds)]
     rows, marks = drawn[0] if shared else (np.stack(arrays) for arrays in zip(*drawn))
-    height = int(marks.sum(axis=-1).max())  # what is behind is padding in every batch
+    height = -(-int(marks.sum(axis=-1).max()) // 16) * 16  # all behind is padding; few heights, for few tracings
     rows, marks = rows[..., :height], marks[..., :height]
     x, y = examples if shared else map(np.stack, zip(*([examples] * count if one else examples)))
     clips = [math.inf if shaper is None else shaper.shapers[0].clip for shaper in shapers]
@@ -102,6 +102,7 @@ def _dense_only(layers):
     return all(kind in ("dense", "flatten") for kind, *_ in layers)
 
 
+@functools.lru_cache(maxsize=16)  # a trial's victims, and their controls, have the same
 def _batches(size, recipe, seed, scheme):
     """The rows of every batch, int32 [S, B], and which of them are examples and not padding, float32 [S, B]."""
     if scheme == "shuffle":  # the same without a pipeline, whose steps take longer than they do
