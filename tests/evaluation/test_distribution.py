@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +17,11 @@ import tfshape as ts
 from tfshape.evaluation import distribution, run
 from tfshape.privacy.sampling import SAMPLERS
 
+WHY = "Keras 3's fit does not take batches that replicas have shared out"
+KERAS_2 = keras.__version__.startswith("2.")
+needs_keras_2 = pytest.mark.skipif(
+    not KERAS_2, reason="Keras 3's fit does not take batches that replicas have shared out"
+)
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
@@ -54,6 +60,7 @@ def found():
     return {1: json.loads(one), 2: json.loads(outputs[0])}
 
 
+@needs_keras_2
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["undefended", "clip"])
 def test_two_workers_train_the_weights_of_one(found, name):
@@ -63,6 +70,7 @@ def test_two_workers_train_the_weights_of_one(found, name):
     np.testing.assert_allclose(two, one, atol=1e-5)
 
 
+@needs_keras_2
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_noise_of_all_workers_has_the_variance_of_one(found, workers):
@@ -72,6 +80,7 @@ def test_the_noise_of_all_workers_has_the_variance_of_one(found, workers):
     assert stats.kstest(z, "norm").pvalue > 1e-4
 
 
+@needs_keras_2
 @pytest.mark.slow
 def test_epsilon_and_sampling_are_those_of_one(found):
     for name in ("epsilon", "sampling"):
@@ -130,12 +139,20 @@ def test_what_cannot_be_distributed_is_refused(options, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.skipif(KERAS_2, reason=WHY)
+def test_keras_3_is_refused():
+    with pytest.raises(ValueError, match=r"^distribute='mirrored': allowed is None on Keras 3"):
+        ts.evaluate(ts.Experiment(attack="label_flip", model="lr", distribute="mirrored"))
+
+
+@needs_keras_2
 def test_workers_need_a_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match=r"^distribute='multi_worker': .*TF_CONFIG"):
         ts.evaluate(ts.Experiment(attack="label_flip", model="lr", distribute="multi_worker"))
 
 
+@needs_keras_2
 @pytest.mark.slow
 def test_evaluate_by_two_workers_has_the_accuracy_of_one_and_goes_on(tmp_path):
     flags = ["-m", "tfshape", "evaluate", "--attack=label_flip", "--budget=0.2", "--model=lr", "--epochs=3"]

@@ -7,6 +7,7 @@ each replica takes its share of the rows: sampling, expected batch size and step
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 
 from tfshape.evaluation.experiment import require
 from tfshape.privacy.sampling import SAMPLERS
@@ -19,12 +20,15 @@ def strategy(name):
     One serves a process for good: a second would repeat the keys of its collective operations.
 
     Raises:
-        ValueError: multi_worker without a TF_CONFIG that names workers, or after TensorFlow has begun to compute.
+        ValueError: on Keras 3; multi_worker without a TF_CONFIG that names workers, or after TensorFlow has begun to
+            compute.
     """
     import tensorflow as tf
 
     if name is None:
         return None
+    known = importlib.metadata.version("keras").startswith("2.")
+    require("distribute", name, known, "None on Keras 3, whose fit does not take batches that replicas have shared out")
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     try:
