@@ -19,9 +19,7 @@ from tfshape.privacy.sampling import SAMPLERS
 
 WHY = "Keras 3's fit does not take batches that replicas have shared out"
 KERAS_2 = keras.__version__.startswith("2.")
-needs_keras_2 = pytest.mark.skipif(
-    not KERAS_2, reason="Keras 3's fit does not take batches that replicas have shared out"
-)
+needs_keras_2 = pytest.mark.skipif(not KERAS_2, reason=WHY)
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
