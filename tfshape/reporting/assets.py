@@ -49,6 +49,7 @@ tbody tr:nth-child(even) { background: var(--band); }
 .chart { width: 100%; max-width: 600px; height: auto; display: block; }
 .chart text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 .chart text.in { font-size: 12px; font-weight: 600; }
+.chart text.small { font-size: 10px; }
 .grid { stroke: var(--line); stroke-width: 1; }
 .whisker { stroke: var(--soft); stroke-width: 1.2; opacity: .7; }
 .level0 circle { fill: var(--e0); } .level0 text.in { fill: var(--in0); }

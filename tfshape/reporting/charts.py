@@ -8,7 +8,7 @@ import math
 WIDTH, HEIGHT = 440, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 46
 LEVELS = ((1.0, "below 1"), (10.0, "1 to 10"), (math.inf, "above 10"), (None, "∞: no privacy"))
-_NEAR = 15  # between two marks, so that their numbers can be read
+_NEAR = 18  # between two marks, so that their numbers can be read
 SERIES = 6  # colours and dashes there are
 
 
@@ -85,7 +85,8 @@ def plane(points, y_words):
         words = html.escape("\n".join(point["words"] for point in group))
         axes.add(f'<g class="level{kind}"><title>{words}</title>{marker(kind, x, y)}')
         number = f"{group[0]['number']}{'+' if len(group) > 1 else ''}"
-        axes.add(f'<text class="in" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{number}</text></g>')
+        fits = "in" if len(number) < 3 else "in small"
+        axes.add(f'<text class="{fits}" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{number}</text></g>')
     said = "; ".join(point["words"] for point in points)
     return axes.svg(f"{y_words} against utility. {said}", _ticks(low, high), _ticks(bottom, 1.0))
 
