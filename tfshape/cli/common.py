@@ -6,7 +6,6 @@ import importlib.util
 import math
 import os
 import pathlib
-import re
 import signal
 import sys
 import tempfile
@@ -15,9 +14,10 @@ import traceback
 
 from absl import flags
 
+from tfshape import banner
+
 FLAGS = flags.FLAGS
 LINE_SECONDS = 15
-BANNER = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
 PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
 
 _interrupts: list[int] = []
@@ -138,27 +138,11 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
             load = spec.loader.exec_module
 
             def exec_module(module):
-                with _without_banner():
+                with banner.dropped():
                     load(module)
 
             spec.loader.exec_module = exec_module
         return spec
-
-
-@contextlib.contextmanager
-def _without_banner():
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            said.seek(0)
-            os.write(2, b"".join(line for line in said if not BANNER.match(line)))
 
 
 def _fail(program, message):

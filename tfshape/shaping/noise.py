@@ -14,6 +14,8 @@ import struct
 import numpy as np
 import tensorflow as tf
 
+from tfshape import banner
+
 _LARGE = 1 << 15
 _XLA = tf.test.is_built_with_xla()
 TERMS = {tf.float32: 7, tf.float64: 12}  # of a series, to the last bit of either
@@ -32,6 +34,8 @@ def normals(count, key, stream, stddev=1.0, dtype=tf.float32):
     dtype: float32 from 32 random bits a number (none beyond 6.7 standard deviations), or float64 from 64.
     Source: Box and Muller 1958; Salmon et al. 2011 (Threefry).
     """
+    if _XLA:
+        banner.of_xla()
     seed = tf.stack([tf.cast(key[0], tf.int64), tf.cast(key[1], tf.int64) + tf.cast(stream, tf.int64)])
     pairs = _pairs(seed, tf.cast(stddev, dtype), -(-count // 2))
     return tf.reshape(tf.bitcast(pairs, dtype), [-1])[:count]
