@@ -25,7 +25,7 @@ ALLOWED = {
 }
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
-TOP = {"atomic", "banner", "calls", "plugins", "__version__"}  # modules and names of the package itself that every room may use
+TOP = {"atomic", "banner", "calls", "plugins", "__version__"}  # of the package itself, for every room to use
 
 
 def imported(path):
