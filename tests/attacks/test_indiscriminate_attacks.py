@@ -109,6 +109,16 @@ def test_perturbing_every_example_harms_and_random_signs_of_that_size_do_not(att
     assert harmed < crippled - (0.08 if "sample" in str(attack) else 0.2)
 
 
+@pytest.mark.slow
+def test_unlearnable_examples_take_40_points_from_a_cnn_and_random_signs_do_not():
+    dataset = ts.datasets.load("fashion_mnist_mini")
+    problem = make_problem(dataset, "cnn", ts.models.Recipe("adam", 1e-3, 128, 5), 6000, eps=0.5)
+    poisons = ts.attacks.get("unlearnable")(rounds=3).craft(problem)
+    clean = accuracy(problem, None)
+    assert accuracy(problem, poisons) <= clean - 0.4
+    assert accuracy(problem, random_perturbation(problem, poisons)) >= clean - 0.2
+
+
 @pytest.mark.parametrize("attack", PERTURBING, ids=str)
 def test_perturbations_stay_within_eps_and_the_box_and_labels_are_untouched(attack):
     problem = make_problem(BLOBS, "mlp", RECIPE, 90, eps=0.1, seed=3)
