@@ -42,6 +42,7 @@ setuptools.setup(
         'tensorflow-datasets==4.9.3; python_version < "3.10"',
         f"tensorflow>=2.21,<3; {NEW}",
         f"keras>=3.10,<4; {NEW}",
+        f"tensorboard>=2.20,<3; {NEW}",  # TensorFlow no longer brings it, and tf.summary cannot do without
         f"pyarrow>=15; {NEW}",
         f"cvxpy>=1.6; {NEW}",
         f"tensorflow-datasets>=4.9.6; {NEW}",
