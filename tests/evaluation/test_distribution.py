@@ -137,7 +137,7 @@ def test_what_cannot_be_distributed_is_refused(options, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.skipif(KERAS_2, reason=WHY)
+@pytest.mark.skipif(KERAS_2, reason="Keras 2 can be distributed")
 def test_keras_3_is_refused():
     with pytest.raises(ValueError, match=r"^distribute='mirrored': allowed is None on Keras 3"):
         ts.evaluate(ts.Experiment(attack="label_flip", model="lr", distribute="mirrored"))

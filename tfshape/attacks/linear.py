@@ -80,9 +80,9 @@ class Filters:
         data and poison together, which a defender computes who cannot tell them apart.
         """
         x = rows(x)
-        everything, labels = (
-            (x, y) if poison is None else map(np.concatenate, zip((x, y), (rows(poison[0]), poison[1])))
-        )
+        everything, labels = x, y
+        if poison is not None:
+            everything, labels = np.concatenate([x, rows(poison[0])]), np.concatenate([y, poison[1]])
         means = np.stack([everything[labels == label].mean(axis=0) for label in (0, 1)])
         axis = means[1] - means[0]
         axis /= max(np.linalg.norm(axis), 1e-30)

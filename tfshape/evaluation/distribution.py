@@ -23,10 +23,10 @@ def strategy(name):
         ValueError: on Keras 3; multi_worker without a TF_CONFIG that names workers, or after TensorFlow has begun to
             compute.
     """
-    import tensorflow as tf
-
     if name is None:
         return None
+    import tensorflow as tf
+
     known = importlib.metadata.version("keras").startswith("2.")
     require("distribute", name, known, "None on Keras 3, whose fit does not take batches that replicas have shared out")
     if name == "mirrored":

@@ -147,13 +147,7 @@ class Results:
 
     def cost(self) -> pd.DataFrame:
         """The adversary's cost in words: see `costs`. For experiments with several numbers of poisons and a target."""
-        found = costs(self.trials)
-        shown = found[["defense", "attacker"]].copy()
-        most = found["most"].map("> {}".format)
-        shown["median cost"] = found["median_cost"].map("{:g}".format).where(np.isfinite(found["median_cost"]), most)
-        parts = zip(most, found["withstood"], found["targets"])
-        shown["withstood"] = [f"{words} in {withstood} of {targets}" for words, withstood, targets in parts]
-        return shown
+        return in_words(costs(self.trials))
 
     def caption(self) -> str:
         """The threat model in a line, to stand above the table."""
@@ -249,6 +243,16 @@ def costs(rows: list[dict]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(found)
+
+
+def in_words(found: pd.DataFrame) -> pd.DataFrame:
+    """`costs`, to read: defense, attacker, median cost (`> 100` if it is inf) and withstood (`> 100 in 3 of 20`)."""
+    shown = found[["defense", "attacker"]].copy()
+    most = found["most"].map("> {}".format)
+    shown["median cost"] = found["median_cost"].map("{:g}".format).where(np.isfinite(found["median_cost"]), most)
+    parts = zip(most, found["withstood"], found["targets"])
+    shown["withstood"] = [f"{words} in {withstood} of {targets}" for words, withstood, targets in parts]
+    return shown
 
 
 def _detection(rows):

@@ -7,6 +7,7 @@ import pathlib
 import pandas as pd
 
 from tfshape.evaluation import Experiment
+from tfshape.evaluation.results import in_words
 from tfshape.studies.study import experiments
 from tfshape.studies.words import markdown
 
@@ -57,7 +58,8 @@ def report(folder):
     for title, part in rows.groupby("grid.setting", sort=False):
         parts.append(f"{title}:\n\n{markdown(_rates(part))}")
     if len(costs):
-        parts.append(f"The least number of poisons that succeeds, median over targets:\n\n{markdown(_costs(costs))}")
+        shown = in_words(costs).drop(columns="attacker")
+        parts.append(f"The least number of poisons that succeeds, median over targets:\n\n{markdown(shown)}")
     return "\n\n".join([*parts, _claims(rows, costs), WHY])
 
 
@@ -81,14 +83,6 @@ def _rates(part):
 def _share(row, prefix):
     low, high, wins, trials = (row[prefix + name] for name in ("asr_low", "asr_high", "successes", "trials"))
     return f"{wins:.0f}/{trials:.0f} [{low:.2f}, {high:.2f}]"
-
-
-def _costs(costs):
-    parts = zip(costs["median_cost"], costs["most"], costs["withstood"], costs["targets"])
-    words = [(f"{c:g}" if c <= most else f"> {most}", f"> {most} in {held} of {all_}") for c, most, held, all_ in parts]
-    shown = pd.DataFrame(words, columns=["median cost", "withstood"])
-    shown.insert(0, "defense", costs["defense"])
-    return shown
 
 
 def _claims(rows, costs):
