@@ -1,19 +1,11 @@
 """Detecting backdoors by activation clustering (Chen et al. 2018, arXiv 1811.03728)."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfshape import models
 from tfshape.defenses import base
-
-if TYPE_CHECKING:
-    import keras
 
 _FIRST = 0x30
 _SAMPLED = 2000  # examples of a class that the silhouette, quadratic in them, is computed of
@@ -47,15 +39,7 @@ class ActivationClustering(base.Filter):
         base.require_share("size", self.size, 0.0, 0.5000001)
         base.require_share("silhouette", self.silhouette, -1.0, 1.0)
 
-    def keep(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> np.ndarray:
+    def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the suspect clusters, bool [N]."""
         from threadpoolctl import threadpool_limits
 

@@ -60,6 +60,10 @@ class Defense:
         Raises:
           ValueError: data that the defense cannot be used on.
         """
+        return self._train(build, x, y, num_classes, recipe, seed)
+
+    def _train(self, build, x, y, num_classes, recipe, seed):
+        """What `train` does; each defense has its own."""
         raise NotImplementedError
 
     def __str__(self):
@@ -84,18 +88,13 @@ class Filter(Defense):
         seed: int,
     ) -> np.ndarray:
         """Which examples to train on, bool [N]; arguments as in `train`."""
+        return self._keep(build, x, y, num_classes, recipe, seed)
+
+    def _keep(self, build, x, y, num_classes, recipe, seed):
+        """What `keep` does; each filter has its own."""
         raise NotImplementedError
 
-    def train(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> Trained:
-        """Trains on what `keep` keeps; see `Defense.train`."""
+    def _train(self, build, x, y, num_classes, recipe, seed):
         kept = np.asarray(self.keep(build, x, y, num_classes, recipe, seed), bool)
         return Trained(predictor(fit(build, x[kept], y[kept], recipe, seed)), kept)
 

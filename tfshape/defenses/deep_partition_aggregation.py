@@ -1,19 +1,12 @@
 """Deep partition aggregation (Levine & Feizi 2021, arXiv 2006.14768): provable robustness to poison."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfshape import models
 from tfshape.defenses import base
-
-if TYPE_CHECKING:
-    import keras
 
 _SMALLEST_BATCH = 8
 
@@ -44,15 +37,7 @@ class DeepPartitionAggregation(base.Defense):
     def __post_init__(self):
         base.require_count("partitions", self.partitions)
 
-    def train(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> base.Trained:
+    def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains the base models; `predict` gives their votes, ties going to the smaller class as in the paper.
 
         `certificate(x, y)` is the number of changes of the training set that each prediction withstands. See

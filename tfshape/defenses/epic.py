@@ -1,19 +1,12 @@
 """EPIC: effective poison identification (Yang, Liu & Mirzasoleiman 2022, arXiv 2210.09671)."""
 
-from __future__ import annotations
-
 import dataclasses
 import heapq
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfshape import models
 from tfshape.defenses import base
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +38,7 @@ class Epic(base.Defense):
         base.require_count("warmup", self.warmup)
         base.require_count("every", self.every)
 
-    def train(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> base.Trained:
+    def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains while dropping what is isolated; `kept` is what the last epochs used. See `Defense.train`."""
         model, kept = build(), np.ones(len(y), bool)
         starts = [0, *range(self.warmup, recipe.epochs, self.every), recipe.epochs]

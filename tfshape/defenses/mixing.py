@@ -1,19 +1,12 @@
 """Strong data augmentation against poison (Borgnia et al. 2021, arXiv 2011.09527): mixup and CutMix."""
 
-from __future__ import annotations
-
 import dataclasses
 import numbers
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfshape import models
 from tfshape.defenses import base
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,15 +18,7 @@ class _Mixing(base.Defense):
         if not real or not 0 < self.alpha < float("inf"):
             raise ValueError(f"alpha must be a number above 0, got {self.alpha!r}")
 
-    def train(
-        self: Any,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> base.Trained:
+    def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains on mixed batches, as many as without; nothing is dropped. See `Defense.train`."""
         import keras
         import tensorflow as tf

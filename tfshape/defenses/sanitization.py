@@ -3,19 +3,12 @@
 `sphere` and `slab` look at the inputs alone; `loss` and `knn` at a model trained on all the data, poison included.
 """
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfshape import models
 from tfshape.defenses import base
-
-if TYPE_CHECKING:
-    import keras
 
 _FIRST = 0x10  # sets the seed of the model that is looked at apart from that of the final one
 
@@ -26,15 +19,7 @@ class NoDefense(base.Filter):
 
     name = "none"
 
-    def train(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> base.Trained:
+    def _train(self, build, x, y, num_classes, recipe, seed):
         """Plain training; see `Defense.train`."""
         return base.Trained(base.predictor(base.fit(build, x, y, recipe, seed)))
 
@@ -57,15 +42,7 @@ class Sphere(base.Filter):
     def __post_init__(self):
         base.require_share("rate", self.rate)
 
-    def keep(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> np.ndarray:
+    def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the share `rate` of each class with the largest distance from its mean, bool [N]."""
         flat, means = _flat_and_means(x, y, num_classes)
         return base.lowest(np.linalg.norm(flat - means[y], axis=1), y, self.rate)
@@ -92,15 +69,7 @@ class Slab(base.Filter):
     def __post_init__(self):
         base.require_share("rate", self.rate)
 
-    def keep(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> np.ndarray:
+    def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the share `rate` of each class with the largest distance along such a line, bool [N]."""
         flat, means = _flat_and_means(x, y, num_classes)
         scores = np.zeros(len(y))
@@ -145,15 +114,7 @@ class Loss(base.Filter):
         base.require_share("rate", self.rate)
         base.require_count("rounds", self.rounds)
 
-    def keep(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> np.ndarray:
+    def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the share `rate` of largest loss in the last round, bool [N]."""
         kept = np.ones(len(y), bool)
         for number in range(self.rounds):
@@ -194,15 +155,7 @@ class Knn(base.Filter):
         base.require_count("k", self.k)
         base.require_share("agreement", self.agreement)
 
-    def keep(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> np.ndarray:
+    def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but those whose neighbours, not counting the example itself, agree on another label, bool [N]."""
         from sklearn.neighbors import NearestNeighbors
 

@@ -1,18 +1,10 @@
 """Spectral signatures in backdoor attacks (Tran, Li & Madry 2018, arXiv 1811.00636)."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfshape import models
 from tfshape.defenses import base
-
-if TYPE_CHECKING:
-    import keras
 
 _FIRST = 0x20
 
@@ -39,15 +31,7 @@ class SpectralSignatures(base.Filter):
     def __post_init__(self):
         base.require_share("rate", self.rate)
 
-    def keep(
-        self,
-        build: Callable[[], keras.Model],
-        x: np.ndarray,
-        y: np.ndarray,
-        num_classes: int,
-        recipe: models.Recipe,
-        seed: int,
-    ) -> np.ndarray:
+    def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the highest outlier scores of each class, bool [N]."""
         found = base.features(base.fit(build, x, y, recipe, base.derive(seed, _FIRST)), x)
         kept = np.ones(len(y), bool)
