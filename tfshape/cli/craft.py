@@ -48,7 +48,7 @@ def main():
     if experiment.adaptive and len(shaped) > 1:
         raise ValueError(f"defense={experiment.defense!r}: allowed is one shaping to adapt to")
     _check_together(experiment, plan.settings[0].attack)
-    config = {name: value for name, value in experiment.to_dict().items() if name != "trials"}
+    config = experiment.of_a_trial()
     if FLAGS.targets_at_once > 1:
         config["targets_at_once"] = FLAGS.targets_at_once
     folder = pathlib.Path(FLAGS.output)

@@ -164,6 +164,10 @@ class Experiment:
         """All attributes as JSON values."""
         return dataclasses.asdict(self)
 
+    def of_a_trial(self) -> dict[str, Any]:
+        """`to_dict` without the number of trials: what a trial depends on beside its own number."""
+        return {name: value for name, value in self.to_dict().items() if name != "trials"}
+
 
 def require(name, value, allowed, words):
     """Raises ValueError naming the argument, its value and what is allowed, unless `allowed`."""

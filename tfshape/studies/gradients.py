@@ -81,8 +81,7 @@ def study(folder, dataset="fashion_mnist", data_dir=None, trials=1):
                 e = Experiment(
                     attack=attack.format(value), dataset=dataset, data_dir=data_dir, defense=defense, **options
                 )
-                config = {name: value for name, value in e.to_dict().items() if name != "trials"}
-                config = {"experiment": config, "examples": examples, "defense": defense}
+                config = {"experiment": e.of_a_trial(), "examples": examples, "defense": defense}
                 axes = {"analysis": title, "intensity": value, "defense": defense}
                 data = (fingerprint_of(e.dataset, e.data_dir, e.classes),) * trials
                 points.append(Point(config, trials, axes, data, options.get("scenario")))

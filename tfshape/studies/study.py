@@ -91,7 +91,7 @@ def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experime
     for values, e in points:
         words = "None or mirrored in a study, whose workers train victims of their own"
         require("distribute", e.distribute, e.distribute != "multi_worker", words)
-        config = {name: value for name, value in e.to_dict().items() if name != "trials"}
+        config = e.of_a_trial()
         data, trials = fingerprint_of(e.dataset, e.data_dir, e.classes), e.trials
         inputs = (data,) * trials
         if e.poisons is not None:
