@@ -157,6 +157,9 @@ def _compose(directions, count, least=0.0):
     tables = []
     for masses in directions:
         lost = max(least, 1 - math.fsum(masses.values()))
+        if lost >= 1 or count * math.log1p(-lost) < math.log(CUT):  # dp_accounting cannot compose next to nothing
+            tables.append((0, np.zeros(1), 1.0))
+            continue
         first, table = common.dictionary_to_list(masses)
         start, composed = common.self_convolve(table, count, tail_mass_truncation=CUT)
         tables.append((first * count + start, np.asarray(composed), CUT - math.expm1(count * math.log1p(-lost))))
