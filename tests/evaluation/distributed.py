@@ -1,9 +1,12 @@
-"""Run by test_distribution.py, alone or as one of two workers that TF_CONFIG names; the leader prints one JSON line."""
+"""Run by test_distribution.py, alone, on two devices, or as one of two workers that TF_CONFIG names; the leader prints
+one JSON line.
+"""
 
 import json
 import sys
 
 import numpy as np
+import tensorflow as tf
 
 import tfshape as ts
 from tfshape.evaluation import distribution, run, victims
@@ -11,7 +14,11 @@ from tfshape.evaluation import distribution, run, victims
 
 def main():
     distribute = sys.argv[1] or None
-    distribution.strategy(distribute)
+    if distribute == "mirrored":
+        (device,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = distribution.strategy(distribute)
+    assert strategy is None or strategy.num_replicas_in_sync == 2
     defense = "clip(0.5),clip(0.5)|noise(2.0)"
     recipe = {"model": "lr", "optimizer": "sgd", "learning_rate": 1.0, "batch_size": 50, "epochs": 2}
     more = {"attack": "label_flip", "trials": 1, "sampling": "poisson", "defense": defense, "distribute": distribute}

@@ -1,4 +1,4 @@
-"""One victim trained by two processes on loopback is the one that a single process trains, and as private."""
+"""One victim trained on two devices, or by two processes on loopback, is the one of a single device, and as private."""
 
 import json
 import os
@@ -55,24 +55,26 @@ def found():
     one = ends(start([script, ""]))
     outputs = [ends(process) for process in two]
     assert outputs[1] == ""
-    return {1: json.loads(one), 2: json.loads(outputs[0])}
+    mirrored = ends(start([script, "mirrored"]))
+    return {"alone": json.loads(one), "mirrored": json.loads(mirrored), "multi_worker": json.loads(outputs[0])}
 
 
 @needs_keras_2
 @pytest.mark.slow
+@pytest.mark.parametrize("distribute", ["mirrored", "multi_worker"])
 @pytest.mark.parametrize("name", ["undefended", "clip"])
-def test_two_workers_train_the_weights_of_one(found, name):
+def test_two_train_the_weights_of_one(found, distribute, name):
     """Shuffled, and on Poisson-sampled batches under clipping: members and padding are the same."""
-    one, two = (np.array(found[count][name]) for count in (1, 2))
+    one, two = (np.array(found[how][name]) for how in ("alone", distribute))
     assert np.abs(one).max() > 0.01
     np.testing.assert_allclose(two, one, atol=1e-5)
 
 
 @needs_keras_2
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_noise_of_all_workers_has_the_variance_of_one(found, workers):
-    z = np.array(found[workers]["noise"]) * 50 / (0.5 * 2.0 * np.sqrt(20))
+@pytest.mark.parametrize("distribute", ["alone", "mirrored", "multi_worker"])
+def test_the_noise_of_both_has_the_variance_of_one(found, distribute):
+    z = np.array(found[distribute]["noise"]) * 50 / (0.5 * 2.0 * np.sqrt(20))
     low, high = stats.chi2.ppf([1e-6, 1 - 1e-6], z.size)
     assert low < (z**2).sum() < high
     assert stats.kstest(z, "norm").pvalue > 1e-4
@@ -80,10 +82,11 @@ def test_the_noise_of_all_workers_has_the_variance_of_one(found, workers):
 
 @needs_keras_2
 @pytest.mark.slow
-def test_epsilon_and_sampling_are_those_of_one(found):
+@pytest.mark.parametrize("distribute", ["mirrored", "multi_worker"])
+def test_epsilon_and_sampling_are_those_of_one(found, distribute):
     for name in ("epsilon", "sampling"):
-        assert found[2][name] == found[1][name]
-    assert found[1]["sampling"] == "poisson" and found[1]["epsilon"] < 100
+        assert found[distribute][name] == found["alone"][name]
+    assert found["alone"]["sampling"] == "poisson" and found["alone"]["epsilon"] < 100
 
 
 class Strategy:

@@ -171,11 +171,20 @@ def test_the_curve_over_numbers_of_poisons_and_the_cost(small, tmp_path):
 def test_saved_poison_gives_the_rows_that_crafting_gave(small, tmp_path):
     options = {"attack": MATCHING, "dataset": small, "num_poisons": 4, **QUICK}
     first = ts.evaluate(ts.Experiment(**options), tmp_path / "first")
-    again = ts.evaluate(ts.Experiment(**options, poisons=str(tmp_path / "first" / "poisons")))
+    folder = tmp_path / "first" / "poisons"
+    again = ts.evaluate(ts.Experiment(**options, poisons=str(folder)))
+    (tmp_path / "plain").mkdir()
+    for path in folder.iterdir():  # as another program would save it
+        arrays = {name: array for name, array in np.load(path).items() if name != "meta"}
+        np.savez(tmp_path / "plain" / path.name, **arrays)
+    plain = ts.evaluate(ts.Experiment(**options, poisons=str(tmp_path / "plain")))
     names = ["defense", "data", "accuracy", "predicted_label", "success"]
-    assert [[row[n] for n in names] for row in first.trials] == [[row[n] for n in names] for row in again.trials]
-    with pytest.raises(ValueError, match=r"^poisons="):
+    rows = [[[row[n] for n in names] for row in found.trials] for found in (first, again, plain)]
+    assert rows[0] == rows[1] == rows[2]
+    with pytest.raises(ValueError, match=r"^poisons=.*allowed is a folder"):
         ts.evaluate(ts.Experiment(poisons=str(tmp_path)))
+    with pytest.raises(ValueError, match=r"^poisons=.*trial-000.npz.*digits has them"):
+        ts.evaluate(ts.Experiment(poisons=str(folder), dataset="digits"))
 
 
 @pytest.fixture(scope="module")

@@ -267,8 +267,9 @@ def test_foreign_files(tmp_path, members):
     np.save(pickled, np.array([{}], object), allow_pickle=True)
     foreign = [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"\x80\x04.", b"GIF89a" * 50, b"{}" * 100, rng.bytes(5000)]
     for content in (*foreign, plain.getvalue(), pickled.getvalue(), pickle.dumps(example().x)):
-        assert "checksum does not match" in refused(path, content)
+        refused(path, content)
         refused(path, seal(content + bytes(64)))
+    assert "checksum does not match" in refused(path, pack(members)[:-64] + bytes(64))
     for content in (pack({}), pack({"x.npy": members["x.npy"]}), pack({**members, "more.npy": b""})):
         assert "expected the arrays" in refused(path, content)
     doubled = io.BytesIO()
@@ -277,6 +278,40 @@ def test_foreign_files(tmp_path, members):
             archive.writestr(name, data)
         archive.comment = b"0" * 64
     assert "expected the arrays" in refused(path, seal(doubled.getvalue()))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_what_another_program_saved_is_taken_as_it_is_described(tmp_path, dtype):
+    path, ours = tmp_path / "plain.npz", example(np.uint8 if dtype == np.uint8 else np.float32)
+    arrays = {
+        name: np.asarray(getattr(ours, name)) for name in ("x", "y", "base", "target_x", "target_y", "intended_y")
+    }
+    arrays = {name: array.astype(dtype) if array.dtype == ours.x.dtype else array for name, array in arrays.items()}
+    np.savez(path, **arrays)
+    found = Poisons.load(path, ours.num_examples)
+    assert all(np.array_equal(getattr(found, name), getattr(ours, name)) for name in arrays)
+    assert found.x.dtype == ours.x.dtype and found.num_examples == ours.num_examples
+    assert found.attack == "" and found.config == {}
+    np.savez(path, x=arrays["x"], y=arrays["y"].astype(np.int16))
+    inserted = Poisons.load(path)
+    assert (inserted.base == -1).all() and len(inserted.target_x) == 0 and inserted.num_examples == 0
+
+
+def test_what_another_program_saved_wrong_is_named(tmp_path):
+    path, x, y = tmp_path / "plain.npz", np.zeros((3, 4, 4, 1)), np.zeros(3, int)
+    for words, arrays in {
+        "expected the arrays": {"x": x},
+        "'labels.npy'": {"x": x, "y": y, "labels": y},
+        "x spans": {"x": x + 2, "y": y},
+        "y is float64": {"x": x, "y": y + 0.5},
+        "base spans": {"x": x, "y": y, "base": y - 2},
+        "target_y is": {"x": x, "y": y, "target_x": x[:1]},
+    }.items():
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)
+        assert words in refused(path, stream.getvalue())
+    np.savez_compressed(path, x=x, y=y)
+    assert "compressed" in refused(path, path.read_bytes())
 
 
 class Bomb:

@@ -93,10 +93,10 @@ def plan(experiment: Experiment, dataset: datasets.Dataset | None = None) -> Pla
     require_engine(e.engine)
     recipe = victims.recipe(e)
     require("model", e.model, e.model in models.names(), ", ".join(models.names()))
-    saved = None if e.poisons is None else _saved(e.poisons)
-    attack = make_attack(e.attack) if saved is None else _attack_of(saved)
     if dataset is None:
         dataset = datasets.load(e.dataset, data_dir=e.data_dir, classes=e.classes)
+    saved = None if e.poisons is None else _saved(e.poisons, dataset)
+    attack = make_attack(e.attack) if saved is None else _attack_of(saved)
     size = len(dataset.train)
     trained_on = e.finetune_examples or size
     require("finetune_examples", e.finetune_examples, trained_on <= size, f"at most the {size} training examples")
@@ -152,11 +152,18 @@ def _crafted(setting, count, choice, directory):
     return poisons, seconds
 
 
-def _saved(folder):
+def _saved(folder, dataset):
     """The poisons of a folder, in the order of their file names."""
     paths = sorted(pathlib.Path(folder).glob("*.npz"))
-    require("poisons", folder, bool(paths), "a folder with .npz files that bin/craft or Poisons.save wrote")
-    return [poison.Poisons.load(path).astype("float32") for path in paths]
+    require("poisons", folder, bool(paths), "a folder with .npz files of poison")
+    size, shape, classes = len(dataset.train), tuple(dataset.input_shape), dataset.num_classes
+    saved = [poison.Poisons.load(path, size).astype("float32") for path in paths]
+    for path, found in zip(paths, saved):
+        labels = [*found.y, *found.target_y, *found.intended_y]
+        fits = found.num_examples == size and found.x.shape[1:] == shape and max(labels, default=0) < classes
+        words = f"poison for {size} training examples of shape {shape} in {classes} classes, as {dataset.name} has them"
+        require("poisons", str(path), fits, words)
+    return saved
 
 
 class _Foreign:

@@ -53,8 +53,9 @@ def _digest(file):
     return digest.hexdigest().encode()
 
 
-def read(path, names):
-    """Returns the arrays of the .npz at `path`, which must hold exactly `names`.
+def read(path, names, plain):
+    """Returns the arrays of the .npz at `path`: exactly `names`, and then the file must have its checksum; or what
+    another program saved: all names of `plain` that are True there, perhaps others of it, and nothing else.
 
     Members must be stored uncompressed and not overlap, so that the file's own size bounds the memory used; the shape
     and dtype that a member declares must account for its bytes exactly before any array is made.
@@ -66,20 +67,26 @@ def read(path, names):
     with open(path, "rb") as file:
         try:
             digest = _digest(file)
-            if file.read() != digest:
+            sealed = file.read() == digest
+            arrays = _members(file, names, plain)
+            if not sealed and not arrays.keys() <= plain.keys():
                 raise ValueError("its checksum does not match: it is damaged, or was not written by Poisons.save")
-            return _members(file, names)
+            return arrays
         except Exception as error:  # zipfile and NumPy raise a dozen kinds on hostile bytes
             reason = shorten(error) or type(error).__name__
             raise ValueError(f"{path!r} is not a readable poisons file: {reason}") from None
 
 
-def _members(file, names):
+def _members(file, names, plain):
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         found = sorted(member.filename for member in members)
-        if found != sorted(f"{name}.npy" for name in names):
-            raise ValueError(f"it holds {shorten(found)}, expected the arrays {sorted(names)}")
+        needed = {f"{name}.npy" for name, required in plain.items() if required}
+        known = len(set(found)) == len(found) and needed <= set(found) <= {f"{name}.npy" for name in plain}
+        if not known and found != sorted(f"{name}.npy" for name in names):
+            raise ValueError(
+                f"it holds {shorten(found)}, expected the arrays {sorted(names)}, or some: {sorted(plain)}"
+            )
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
                 raise ValueError(f"member {member.filename!r} is compressed, expected plain storage")

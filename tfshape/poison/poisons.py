@@ -113,19 +113,38 @@ class Poisons:
         archive.write(path, {**arrays, "meta": np.frombuffer(meta, np.uint8)})
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Poisons:
-        """Reads what `save` wrote, trusting nothing in it.
+    def load(cls, path: str | os.PathLike, num_examples: int | None = None) -> Poisons:
+        """Reads what `save` wrote, or another program's `np.savez`, trusting nothing in it.
 
-        The checksum finds damage; it does not prove who wrote the file.
+        The latter has `x` and `y`, perhaps `base` (without: inserted, -1), `target_x`, `target_y`, `intended_y`, as
+        described above but of any numeric dtype, and no checksum. Ours finds damage; it does not prove who wrote the
+        file.
+
+        num_examples: the size of the training set, which only a file of ours says; None: up to the largest `base`.
 
         Raises:
-          ValueError: one line, if the file is damaged, foreign or malicious. OSError: it cannot be opened.
+          ValueError: one line, if the file is damaged, malicious or something else. OSError: it cannot be opened.
         """
-        arrays = archive.read(path, [*_ARRAYS, "meta"])
+        plain = {name: name in ("x", "y") for name in _ARRAYS}
+        arrays = archive.read(path, [*_ARRAYS, "meta"], plain)
         try:
+            if "meta" not in arrays:
+                return _foreign(cls, arrays, num_examples)
             return cls(**_parse(arrays.pop("meta")), **arrays)
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} is not a valid poisons file: {archive.shorten(error)}") from None
+
+
+def _foreign(cls, arrays, num_examples):
+    base = np.atleast_1d(arrays.pop("base", np.full(len(arrays["y"]), -1)))
+    if num_examples is None:
+        num_examples = 1 + int(base.max(initial=-1))
+    for name in {"x", "target_x"} & arrays.keys():
+        if arrays[name].dtype != np.uint8:
+            arrays[name] = arrays[name].astype(np.float32)
+            if arrays[name].size and not (arrays[name].min() >= 0 and arrays[name].max() <= 1):
+                raise ValueError(f"{name} spans [{arrays[name].min()}, {arrays[name].max()}], expected [0, 1] or uint8")
+    return cls(base=base, num_examples=num_examples, **arrays)
 
 
 def _parse(raw):
