@@ -83,7 +83,7 @@ def trace(plan, defenses, folder):
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     rows = []
-    for setting, name, choice, _, poisons in _work(plan, defenses, ("poison",)):
+    for number, (setting, name, choice, _, poisons) in enumerate(_work(plan, defenses, ("poison",))):
         x, y, marks = setting.examples("poison", poisons)
         victim, checkpoints = setting.new_victim(), []
 
@@ -96,7 +96,7 @@ def trace(plan, defenses, folder):
             "gradient norm": _norms(victim, checkpoints, x, y, loss),
         }
         hit = bool((models.predict(victim, poisons.target_x).argmax(axis=1) == poisons.intended_y).all())
-        np.savez(folder / f"influence-{len(rows):03}.npz", scores=scores["TracIn"], is_poison=marks)
+        np.savez(folder / f"influence-{number:03}.npz", scores=scores["TracIn"], is_poison=marks)
         count = int(marks.sum())
         for k in dict.fromkeys(min(k, len(y)) for k in (10, 50, 100, count, 2 * count)):
             found = {ranking: analysis.precision_at(k, values, marks) for ranking, values in scores.items()}
