@@ -86,6 +86,7 @@ def _curves(axes, frame, column):
                 axes.fill_between(rows["num_poisons"], low, high, color=grey, alpha=0.12, linewidth=0)
     axes.set_xscale("log")
     counts = sorted(frame["num_poisons"].unique())
+    axes.minorticks_off()
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_xlabel("poisons")
     axes.set_ylim(-0.02, 1.02)
