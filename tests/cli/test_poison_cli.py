@@ -137,7 +137,7 @@ BAD = [
     (["stamp('warp', 0.1, 11)"], "target_class=11, allowed is 0 to 9"),
     (["stamp_test('warp', 'x')"], "target_class='x', expected an integer >= 0"),
     (["insert('none.npz')"], "none.npz: No such file or directory"),
-    (["insert('d.npy')"], "'d.npy' is not a readable poisons file: its checksum does not match"),
+    (["insert('d.npy')"], "'d.npy' is not a readable poisons file: File is not a zip file"),
     (["insert(0)"], "expected str, bytes or os.PathLike object, not int"),
     (["perturb('none.npy')"], "deltas='none.npy': No such file or directory"),
     (["perturb('p.npz')"], "deltas='p.npz': allowed is an .npy file of numbers"),
