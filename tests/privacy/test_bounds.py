@@ -65,6 +65,11 @@ def test_edges():
     assert privacy.poisoning_ceiling(0.3, 1_000, 1_000, 1, 50, 0.0) == 1.0  # no finite loss at all
 
 
+@pytest.mark.slow
+def test_half_a_batch_under_hardly_any_noise():
+    assert privacy.poisoning_ceiling(0.1, 100, 1_000, 100, 50, 0.0) > 0.99
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [

@@ -93,10 +93,11 @@ def plan(experiment: Experiment, dataset: datasets.Dataset | None = None) -> Pla
     require_engine(e.engine)
     recipe = victims.recipe(e)
     require("model", e.model, e.model in models.names(), ", ".join(models.names()))
+    attack = make_attack(e.attack) if e.poisons is None else None  # before the data, which take time
     if dataset is None:
         dataset = datasets.load(e.dataset, data_dir=e.data_dir, classes=e.classes)
     saved = None if e.poisons is None else _saved(e.poisons, dataset)
-    attack = make_attack(e.attack) if saved is None else _attack_of(saved)
+    attack = attack or _attack_of(saved)
     size = len(dataset.train)
     trained_on = e.finetune_examples or size
     require("finetune_examples", e.finetune_examples, trained_on <= size, f"at most the {size} training examples")
