@@ -159,6 +159,7 @@ def test_commands_quote_what_a_shell_would_read():
 
 @pytest.mark.slow
 def test_ray_and_local_workers_give_the_same_rows(small, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is an extra")
     monkeypatch.setenv(
         "PYTHONPATH", str(pathlib.Path(ts.__file__).parents[1]) + os.pathsep + os.environ.get("PYTHONPATH", "")
     )
