@@ -169,3 +169,11 @@ def test_gradient_canceling_lowers_the_gradient_of_a_network_at_its_target():
     assert found["residual"] < 0.7
     fewer = attack.craft(make_problem(BLOBS, "mlp", RECIPE, 3)).config
     assert found["residual"] < fewer["residual"] <= fewer["residual_before"]
+
+
+def test_gradient_canceling_takes_a_target_that_its_poison_can_hold():
+    problem = make_problem(BLOBS, "mlp", RECIPE, 100)
+    found = ts.attacks.get("gradient_canceling")().craft(problem).config
+    too_far = ts.attacks.get("gradient_canceling")(corruption=0.1).craft(problem).config
+    assert found["residual"] <= 0.5 < 0.8 < too_far["residual"]
+    assert found["target_corruption"] < too_far["target_corruption"] == 0.1

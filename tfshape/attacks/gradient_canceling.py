@@ -18,6 +18,8 @@ from tfshape.attacks.gradient_matching import loss_gradient
 from tfshape.poison import Poisons
 
 _ROWS = 500  # examples a batch, where all are gone through
+_CORRUPTIONS = tuple(0.1 / 2**halved for halved in range(7))
+_CANCELED = 0.5  # a residual at most so large
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +28,12 @@ class GradientCanceling:
 
     The target is the attacker's clean model after a corruption of its parameters, GradPC (Sun et al. 2020, arXiv
     2006.05620): normalised steps up the clean loss, kept within a ball. The larger the ball, the worse the target and
-    the more poison it takes; below that the target's gradient cannot be cancelled (Lu et al., section 3). A victim with
-    a convex loss ends at the target when its gradient is cancelled; a network from another start need not.
+    the more poison it takes: with less, its gradient cannot be cancelled (Lu et al., section 3). A victim with a convex
+    loss ends at the target when its gradient is cancelled; a network from another start need not.
 
     Attributes:
-      corruption: > 0, l2 distance of the target from the clean parameters, as a share of their norm.
+      corruption: > 0, l2 distance of the target from the clean parameters, as a share of their norm. None: the first of
+        0.1, 0.05, 0.025, ... 0.0016 at which at least half of the gradient is cancelled.
       corruption_steps: int >= 1.
       steps: int >= 1, of Adam. learning_rate: > 0, in inputs of [0, 1].
 
@@ -38,7 +41,7 @@ class GradientCanceling:
       ValueError: a value outside these.
     """
 
-    corruption: float = 0.1
+    corruption: float | None = None
     corruption_steps: int = 20
     steps: int = 300
     learning_rate: float = 0.1
@@ -49,7 +52,8 @@ class GradientCanceling:
     def __post_init__(self):
         base.require_integer("corruption_steps", self.corruption_steps, 1)
         base.require_integer("steps", self.steps, 1)
-        base.require_number("corruption", self.corruption, 0, above=True)
+        if self.corruption is not None:
+            base.require_number("corruption", self.corruption, 0, above=True)
         base.require_number("learning_rate", self.learning_rate, 0, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
@@ -60,25 +64,29 @@ class GradientCanceling:
 
         Returns:
           `ts.poison.Poisons`, base -1, x in [0, 1]. Its config adds `residual_before` and `residual`, the l2 norm of
-          the gradient of clean data and poison together at the target, as a share of that of the clean data alone.
+          the gradient of clean data and poison together at the target, as a share of that of the clean data alone, and
+          `target_corruption`.
         """
-        train = problem.dataset.train
+        train, classes, count = problem.dataset.train, problem.dataset.num_classes, problem.num_poisons
         model = surrogates.new_model(problem)
-        model.set_weights(surrogates.pool(problem, problem.surrogate_seed, 1, 1).finished[0])
-        clean = self._corrupt(model, train)
-        chosen, y = _most_opposed(model, train, problem.dataset.num_classes, clean, problem.num_poisons)
-        share = np.float32(len(y) / len(train))
+        finished = surrogates.pool(problem, problem.surrogate_seed, 1, 1).finished[0]
         run = _program(model, self.steps, self.learning_rate)
-        x, before, after = run(tf.constant(train.x[chosen]), tf.constant(y), clean, share)
-        poisons = base.make_poisons(problem, self, x.numpy(), np.full(len(y), -1), y)
-        found = {"residual_before": float(before), "residual": float(after)}
+        for corruption in _CORRUPTIONS if self.corruption is None else (self.corruption,):
+            model.set_weights(finished)
+            clean = self._corrupt(model, train, corruption)
+            chosen, y = _most_opposed(model, train, classes, clean, count)
+            x, before, after = run(tf.constant(train.x[chosen]), tf.constant(y), clean, np.float32(count / len(train)))
+            if after <= _CANCELED:
+                break
+        poisons = base.make_poisons(problem, self, x.numpy(), np.full(count, -1), y)
+        found = {"residual_before": float(before), "residual": float(after), "target_corruption": corruption}
         return dataclasses.replace(poisons, config={**poisons.config, **found})
 
-    def _corrupt(self, model, train):
+    def _corrupt(self, model, train, corruption):
         """Moves the model to the target. Returns the gradient of the clean data there."""
         variables, gradient_of = model.trainable_variables, _mean_gradient(model, train)
         start = [variable.numpy() for variable in variables]
-        reach = self.corruption * _norm(start)
+        reach = corruption * _norm(start)
         stride = 2 * reach / self.corruption_steps  # the boundary is reached with half of them, if they go straight
         for _ in range(self.corruption_steps):
             gradient = gradient_of()
