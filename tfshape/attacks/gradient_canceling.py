@@ -7,13 +7,14 @@ section 4. At the target parameters the gradient of the poison is made the oppos
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfshape import gradients
-from tfshape.attacks import base, surrogates
+from tfshape.attacks import base, search, surrogates
 from tfshape.attacks.gradient_matching import loss_gradient
 from tfshape.poison import Poisons
 
@@ -68,9 +69,8 @@ class GradientCanceling:
           `target_corruption`.
         """
         train, classes, count = problem.dataset.train, problem.dataset.num_classes, problem.num_poisons
-        model = surrogates.new_model(problem)
         finished = surrogates.pool(problem, problem.surrogate_seed, 1, 1).finished[0]
-        run = _program(model, self.steps, self.learning_rate)
+        model, run = _program(search.Key(problem), self.steps, self.learning_rate)
         for corruption in _CORRUPTIONS if self.corruption is None else (self.corruption,):
             model.set_weights(finished)
             clean = self._corrupt(model, train, corruption)
@@ -138,8 +138,10 @@ def _most_opposed(model, split, num_classes, direction, count):
     return chosen, ((split.y[chosen] + 1 + other) % num_classes).astype(np.int32)
 
 
-def _program(model, steps, learning_rate):
-    """The compiled search: (x, y, clean gradient, share) to (x, the residual before and after)."""
+@functools.lru_cache(maxsize=8)
+def _program(key, steps, learning_rate):
+    """A model, and the search at its weights, compiled: (x, y, clean gradient, share) to (x, the residuals of it)."""
+    model = surrogates.new_model(key.problem)
     variables = model.trainable_variables
 
     def residual(x, y, clean, share):
@@ -164,4 +166,4 @@ def _program(model, steps, learning_rate):
             x = tf.clip_by_value(x - rate * first / (tf.sqrt(second) + 1e-12), 0.0, 1.0)
         return kept, before, best
 
-    return run
+    return model, run
