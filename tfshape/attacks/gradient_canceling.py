@@ -25,7 +25,9 @@ _CANCELED = 0.5  # a residual at most so large
 
 @dataclasses.dataclass(frozen=True)
 class GradientCanceling:
-    """Adds `problem.num_poisons` examples: clean ones of a random other label, optimised by Adam within [0, 1].
+    """Adds `problem.num_poisons` examples, optimised by Adam within [0, 1].
+
+    They start as clean ones with the wrong labels whose gradients point most against that of the clean data.
 
     The target is the attacker's clean model after a corruption of its parameters, GradPC (Sun et al. 2020, arXiv
     2006.05620): normalised steps up the clean loss, kept within a ball. The larger the ball, the worse the target and
