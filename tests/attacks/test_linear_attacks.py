@@ -22,8 +22,8 @@ RECIPE = ts.models.Recipe("adam", 0.01, batch_size=60, epochs=10)
 SMALL = make_blobs(classes=2)
 ATTACKS = [
     ts.attacks.get("slab")(quantile=0.9, steps=40),
-    ts.attacks.get("influence")(steps=8),
-    ts.attacks.get("kkt")(decoys=2),
+    ts.attacks.get("influence")(steps=6),
+    ts.attacks.get("kkt")(decoys=1),
 ]
 
 
