@@ -74,7 +74,8 @@ def _table(folder):
         return "no trial is done"
     frame = pd.read_csv(path)
     axes = [name for name in frame.columns if name.startswith("grid.")]
-    shown = frame[[*axes, "num_poisons", "defense", "trials", "accuracy", "control_accuracy", "asr", "epsilon"]]
+    rates = ["accuracy", "control_accuracy", "asr", "adaptive_asr", "control_asr"]
+    shown = frame[[*axes, "num_poisons", "defense", "trials", *rates, "epsilon"]]
     shown = shown.rename(columns=lambda name: name.replace("grid.", "")).dropna(axis="columns", how="all")
     return shown.to_string(index=False, na_rep="", float_format="{:.3f}".format)
 
