@@ -1,6 +1,7 @@
 """Attacks on any model: label flips, unlearnable examples, adversarial poison, gradient canceling."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_gradient_canceling_moves_a_convex_victim_and_random_inputs_or_flips_do_
 
 def test_gradient_canceling_takes_the_target_whose_poison_harms_most():
     problem = make_problem(BLOBS, "lr", ts.models.Recipe("adam", 1e-2, 32, 30), 30)
-    attack = ts.attacks.get("gradient_canceling")
+    attack = functools.partial(ts.attacks.get("gradient_canceling"), steps=100)
     poisons = attack().craft(problem)
     taken = poisons.config["target_corruption"]
     assert same(poisons, attack(corruption=taken).craft(problem))
