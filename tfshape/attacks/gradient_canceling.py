@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import gradients, models
+from tfshape import gradients, models, poison
 from tfshape.attacks import base, search, surrogates
 from tfshape.attacks.gradient_matching import loss_gradient
 from tfshape.poison import Poisons
@@ -110,10 +110,10 @@ def _norm(arrays):
 
 def _accuracy_left(problem, pool, poisons):
     """The accuracy on the clean data of a model that the attacker trains on them with the poison."""
-    clean, seed = surrogates.training_set(problem), (problem.seed, _JUDGE)
-    data = dataclasses.replace(clean, x=np.concatenate([clean.x, poisons.x]), y=np.concatenate([clean.y, poisons.y]))
+    clean = surrogates.training_set(problem)
+    data = clean.as_dataset().apply(poison.insert(poisons))
     model = surrogates.new_model(problem)
-    model.set_weights(surrogates.train(problem, seed, 1, data.as_dataset(), start=pool.starts[0])[0])
+    model.set_weights(surrogates.train(problem, (problem.seed, _JUDGE), 1, data, start=pool.starts[0])[0])
     return models.accuracy(model, clean)
 
 
