@@ -6,6 +6,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large]  # a busy machine is no failure
+settings.register_profile("tests", deadline=None, suppress_health_check=UNHURRIED)
+settings.load_profile("tests")
 
 
 def pytest_addoption(parser):

@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from gradients_helpers import check_layers, normal, precision, randomize
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from per_example_reference import check
 
 L = keras.layers
 FLOATS = ["float32", "float64"]
-SUPPRESS = [HealthCheck.too_slow, HealthCheck.data_too_large]
-fast = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=SUPPRESS)
-long = settings(max_examples=100, deadline=None, suppress_health_check=SUPPRESS)
+fast = settings(max_examples=8, derandomize=True)
+long = settings(max_examples=100)
 small = st.integers(1, 5)
 seeds = st.integers(0, 1000)
 floats = st.sampled_from(FLOATS)
@@ -299,7 +298,7 @@ def test_attention(kind, floatx):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(heads=small, width=small, batch=small, time=small, features=small, causal=st.booleans(), floatx=floats)
 def test_random_attention(heads, width, batch, time, features, causal, floatx):
     with precision(floatx):

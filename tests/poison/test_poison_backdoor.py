@@ -13,7 +13,7 @@ from tfshape import poison
 TRIGGERS = [poison.patch(2), poison.blend(), poison.sinusoid(), poison.warp()]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     n=st.integers(1, 150),
     share=st.floats(0, 1),

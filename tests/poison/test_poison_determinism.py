@@ -52,14 +52,14 @@ def poisoned(name):
     return clean().apply(TRANSFORMS[name]())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(name=st.sampled_from(sorted(TRANSFORMS)), data=st.data())
 def test_parallelism_prefetching_order_options_sharding_and_repetition(name, data):
     check_surroundings(name, data)
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(name=st.sampled_from(sorted(TRANSFORMS)), data=st.data())
 def test_a_thousand_combinations_of_those(name, data):
     check_surroundings(name, data)

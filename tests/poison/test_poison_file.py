@@ -102,7 +102,7 @@ def refused(path, content):
     return message
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     dtype=st.sampled_from([np.float32, np.uint8]),
     k=st.integers(0, 4),

@@ -10,7 +10,7 @@ from poison_helpers import arrays, dataset, images, same
 from tfshape import poison
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     n=st.integers(0, 150),
     rate=st.floats(0, 1),

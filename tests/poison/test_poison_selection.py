@@ -41,7 +41,7 @@ def test_draws_are_uniform_and_unrelated_between_seeds_and_purposes():
     assert np.abs(correlations).max() < 0.02
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(size=st.integers(0, 300), rate=st.floats(0, 1), seed=st.integers(-(2**70), 2**70), data=st.data())
 def test_exact_chooses_the_rounded_count_among_the_eligible(size, rate, seed, data):
     eligible = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)), bool)

@@ -48,7 +48,7 @@ def errors(folder):
 def alive(pid):
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it goes while it is read
         return False
 
 
@@ -162,7 +162,7 @@ def test_workers_end_with_their_driver(tmp_path):
     process.kill()
     process.wait()
     process.stdout.close()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while any(map(alive, pids)):
         assert time.monotonic() < end
         time.sleep(0.05)
