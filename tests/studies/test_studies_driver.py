@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -143,6 +144,22 @@ def test_two_drivers_of_one_folder(tmp_path):
         studies.run(study, studies.Local(workers=1))
     first.join()
     assert len(results(tmp_path)) == 3 and "at work" not in studies.status(tmp_path)
+
+
+def test_a_study_can_be_looked_at_the_moment_it_is_there(tmp_path, monkeypatch):
+    looking, replace = [], os.replace
+
+    def put_and_look(source, target):
+        replace(source, target)
+        looking.append(sqlite3.connect(target, isolation_level=None))
+        looking[0].execute("BEGIN")
+        assert looking[0].execute("SELECT count(*) FROM trials").fetchone() == (0,)  # and the lock is held
+
+    monkeypatch.setattr(os, "replace", put_and_look)
+    with studies.Store(tmp_path, create=True) as store:
+        store.note(words="written while another reads")
+        assert store.about("words") and looking[0].execute("SELECT count(*) FROM study").fetchone() == (1,)
+    looking[0].close()
 
 
 def test_workers_end_with_their_driver(tmp_path):

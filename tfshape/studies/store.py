@@ -57,7 +57,6 @@ class Store:
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=60)
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")  # finished is finished, also without power
             found = self.about("schema")
         except sqlite3.DatabaseError as error:
@@ -209,6 +208,7 @@ class Store:
 def _create(path):
     """Makes the file with all its tables, or none."""
     with atomic.replacing(path) as temporary, contextlib.closing(sqlite3.connect(temporary)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # stays; two who switch to it at once would get in each other's way
         connection.executescript(_TABLES)
         connection.execute("INSERT INTO study VALUES ('schema', ?)", (str(SCHEMA),))
         connection.commit()
