@@ -208,7 +208,7 @@ class Store:
 def _create(path):
     """Makes the file with all its tables, or none."""
     with atomic.replacing(path) as temporary, contextlib.closing(sqlite3.connect(temporary)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")  # stays; two who switch to it at once would get in each other's way
+        connection.execute("PRAGMA journal_mode=WAL")  # lasts; two who switched at once would lock each other out
         connection.executescript(_TABLES)
         connection.execute("INSERT INTO study VALUES ('schema', ?)", (str(SCHEMA),))
         connection.commit()
