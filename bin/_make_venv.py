@@ -1,6 +1,7 @@
 """Builds ROOT/FOLDER from setup.py and a constraints file; a last file, `ready`, tells a whole one from a half-made."""
 
 import fcntl
+import os
 import pathlib
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ def main(root, folder, constraints, stamp):
         print(f"tfshape: {again} {folder} with Python {version}; a few minutes and 3 GB, once", file=sys.stderr)
         shutil.rmtree(target, ignore_errors=True)
         venv.create(target, with_pip=True)
-        # a third of all modules are ever imported: Python compiles those when they are
+        # a third of all modules are ever imported: `_compile` is for those
         pip = [target / "bin/python", "-m", "pip", "install", "-qq", "--no-compile", "--disable-pip-version-check"]
         if folder == ".venv":
             steps = [["--constraint", root / constraints, "--editable", f"{root}[test]"]]
@@ -31,8 +32,23 @@ def main(root, folder, constraints, stamp):
             if code:
                 print(f"tfshape: installing into {folder} failed (pip exit code {code}); see above", file=sys.stderr)
                 return 1
+        _compile(target / "bin/python")
         ready.write_text(stamp + "\n")
     return 0
+
+
+def _compile(python):
+    """Imports what most runs do, so that none of them compiles it again where PYTHONDONTWRITEBYTECODE is set."""
+    code = """import contextlib, importlib
+for name in (
+    "tensorflow", "keras", "pandas", "scipy.stats", "matplotlib.pyplot", "sklearn.neighbors", "cvxpy",
+    "dp_accounting", "tensorflow_privacy", "tensorflow_datasets",
+):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.call([python, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ def checkout(tmp_path):
     (root / "bin").mkdir(parents=True)
     for name in ("_environment.sh", "_make_venv.py"):
         shutil.copy(BIN / name, root / "bin" / name)
-    (root / "toy.py").write_text("")
+    (root / "keras.py").write_text("")
     (root / "setup.py").write_text(
-        "import setuptools\nsetuptools.setup(name='toy', py_modules=['toy'], extras_require={'test': []})\n"
+        "import setuptools\nsetuptools.setup(name='toy', py_modules=['keras'], extras_require={'test': []})\n"
     )
     (root / "constraints.txt").write_text("six==1.17.0\n")
     (root / "constraints-keras3.txt").write_text("six==1.17.0\n")
@@ -104,9 +104,10 @@ def test_venv_is_made_once_and_rebuilt_if_half_made_or_outdated(checkout, tmp_pa
     # This Python without what is installed in its environment.
     path = path_with(tmp_path / "bin", python3_11=f'exec "{real_python()}" -I "$@"', python3="exit 1")
     prefix = str(checkout / ".venv")
-    first = which(checkout, path)
+    first = which(checkout, path, PYTHONDONTWRITEBYTECODE="1")
     assert (first.returncode, first.stdout.strip()) == (0, prefix), first.stderr
     assert first.stderr.count("tfshape:") == 1 and "setting up .venv" in first.stderr
+    assert list((checkout / "__pycache__").glob("keras.*.pyc"))  # what all runs import is compiled once for all
     second = which(checkout, path)
     assert (second.returncode, second.stdout.strip(), second.stderr) == (0, prefix, "")
 
