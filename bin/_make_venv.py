@@ -32,8 +32,8 @@ def main(root, folder, constraints, stamp):
             if code:
                 print(f"tfshape: installing into {folder} failed (pip exit code {code}); see above", file=sys.stderr)
                 return 1
-        _compile(target / "bin/python")
         ready.write_text(stamp + "\n")
+        _compile(target / "bin/python")
     return 0
 
 

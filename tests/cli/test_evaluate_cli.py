@@ -107,7 +107,7 @@ def test_interrupt_keeps_finished_trials_and_the_same_command_goes_on(tmp_path):
     flags = [*QUICK, "--trials=3", "--output_dir=out"]
     process = subprocess.Popen(command(*flags), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
     trials = tmp_path / "out" / "trials.jsonl"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 120
     while not (trials.exists() and trials.read_text().endswith("\n")) and time.monotonic() < deadline:
         time.sleep(0.02)  # the file is there a moment before its first line
     process.send_signal(signal.SIGINT)

@@ -301,7 +301,7 @@ def test_nowhere_fails_in_seconds_with_words(name, places):
     start = time.monotonic()
     with pytest.raises(ValueError, match=f"dataset {name} was not found") as error:
         load(name, places["data_dir"])
-    assert time.monotonic() - start < 60  # tensorflow-datasets by itself retries for 200
+    assert time.monotonic() - start < 10
     message = str(error.value)
     assert "\n" not in message and "To get it:" in message and "--data_dir" in message
     tried = {"data_dir"}
@@ -321,7 +321,7 @@ def test_a_host_that_never_answers_fails_in_seconds(places, monkeypatch):
         start = time.monotonic()
         with pytest.raises(ValueError, match="cifar10 was not found"):
             load("cifar10", places["data_dir"])
-        assert time.monotonic() - start < 60  # tensorflow-datasets by itself retries for 200
+        assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist_mini", "npz:x.npz"])

@@ -179,7 +179,7 @@ def test_workers_end_with_their_driver(tmp_path):
     process.kill()
     process.wait()
     process.stdout.close()
-    end = time.monotonic() + 60
+    end = time.monotonic() + 20
     while any(map(alive, pids)):
         assert time.monotonic() < end
         time.sleep(0.05)
