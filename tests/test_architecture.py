@@ -26,7 +26,17 @@ ALLOWED = {
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
 # of the package itself, for every room to use
-TOP = {"atomic", "banner", "calls", "checks", "folders", "plugins", "strict_json", "__version__"}
+TOP = {
+    "__version__",
+    "atomic",
+    "banner",
+    "calls",
+    "checks",
+    "folders",
+    "plugins",
+    "strict_json",
+    "tables",
+}  # of the package itself, for every room to use
 
 
 def imported(path):

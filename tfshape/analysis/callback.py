@@ -15,6 +15,7 @@ from tfshape import gradients, shaping
 from tfshape.analysis import measures
 from tfshape.analysis.alarm import Alarm, Trace, check, smoke_alarm
 from tfshape.analysis.tracing import compiled_loss
+from tfshape.tables import cell
 
 EVERY = {"epoch": 256, "batch": 32}  # when to look, and at how many examples if not told
 _SCALAR = tf.compat.v1.SummaryMetadata(  # tf.summary.scalar would want TensorBoard installed
@@ -179,7 +180,8 @@ class GradientArtifacts(keras.callbacks.Callback):
             self._trace.add(seen.scores())
         found, self.norms = seen.rows(), seen.norms()
         if self._file is not None:
-            self._writer.writerows({"epoch": self._epoch, "batch": batch, **row} for row in found)
+            rows = ({"epoch": self._epoch, "batch": batch, **row} for row in found)
+            self._writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
             if batch == "":
                 self._file.flush()
         numbers = np.array([[row[name] for name in measures.names(seen.known)] for row in found])

@@ -3,6 +3,7 @@
 import numpy as np
 from absl import flags
 
+from tfshape import tables
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
@@ -49,7 +50,7 @@ def try_alarm(plan, defenses, folder):
         row = {"trial": setting.trial, "defense": name, "data": data, "fired": found.fired, "p_value": found.p_value}
         row.update(score=found.score, suspicious=len(found.suspicious), expected=found.expected)
         rows.append({**row, "poison_among_them": int(marks[found.suspicious].sum())})
-        pd.DataFrame(rows).to_csv(folder / "alarms.csv", index=False)
+        tables.write_csv(folder / "alarms.csv", pd.DataFrame(rows))
     shown = []
     for (name, data), part in pd.DataFrame(rows).groupby(["defense", "data"], sort=False):
         low, high = statistics.wilson(part["fired"].sum(), len(part))
@@ -103,7 +104,7 @@ def trace(plan, defenses, folder):
             for ranking, precision in {**found, "chance": float(marks.mean())}.items():
                 row = {"trial": setting.trial, "defense": name, "success": hit, "ranking": ranking, "k": k}
                 rows.append({**row, "precision": precision})
-        pd.DataFrame(rows).to_csv(folder / "tracin.csv", index=False)
+        tables.write_csv(folder / "tracin.csv", pd.DataFrame(rows))
     table = pd.DataFrame(rows)
     hits = table.groupby(["defense", "trial"], sort=False)["success"].first().groupby("defense", sort=False)
     shown = []

@@ -7,6 +7,7 @@ from absl import flags
 
 from tfshape.cli import common
 from tfshape.cli.analyze_trials import poisons_of
+from tfshape.tables import write_csv
 
 FLAGS = flags.FLAGS
 TRUSTED = 100  # examples in trusted.npz
@@ -36,7 +37,7 @@ def watch_all(plan, studies, defenses, folder):
             poisons = poisons_of(plan, attacked)
             found, norms[study, name] = _watch(attacked, poisons, defenses[name], folder, f"{study}, {name}")
             tables.append(found.assign(study=study, defense=name))
-            pd.concat(tables).to_csv(folder / "epochs.csv", index=False)
+            write_csv(folder / "epochs.csv", pd.concat(tables))
         progress(len(work), len(work), "done")
     table = pd.concat(tables)
     print(f"\n{_summary(table).to_string(index=False, float_format='{:.3f}'.format)}")

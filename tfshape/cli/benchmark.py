@@ -62,7 +62,7 @@ def main():
     if (folder / "benchmark.csv").exists():
         raise ValueError(f"output_dir={output_dir!r}: holds another benchmark; allowed is a new directory")
 
-    from tfshape import atomic
+    from tfshape import atomic, tables
 
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_text(folder / "config.json", json.dumps(_config(settings, peers), indent=2) + "\n")
@@ -70,7 +70,7 @@ def main():
     def save(rows):
         import pandas as pd
 
-        atomic.write_text(folder / "benchmark.csv", pd.DataFrame(rows).to_csv(index=False))
+        tables.write_csv(folder / "benchmark.csv", pd.DataFrame(rows))
 
     if FLAGS.suite == "poison":
         from tfshape.benchmarks import poison

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfshape import atomic, shaping
+from tfshape import atomic, shaping, tables
 from tfshape.evaluation import accounting, statistics
 from tfshape.evaluation.experiment import Experiment
 
@@ -80,9 +80,9 @@ class Results:
                 file.write(json.dumps(self.trials[-1]) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            atomic.write_text(self.directory / SUMMARY, self.frame().to_csv(index=False))
+            tables.write_csv(self.directory / SUMMARY, self.frame())
             if len(self.experiment.counts) > 1 and "intended_label" in row:
-                atomic.write_text(self.directory / COSTS, costs(self.trials).to_csv(index=False))
+                tables.write_csv(self.directory / COSTS, costs(self.trials))
 
     def frame(self) -> pd.DataFrame:
         """A pandas.DataFrame with one row a defense and number of poisons: the threat model, accuracies, success rates,

@@ -9,6 +9,7 @@ from tfshape import atomic
 from tfshape.reporting import tables
 from tfshape.reporting.material import Material
 from tfshape.reporting.page import caption, page
+from tfshape.tables import write_csv
 
 
 def write(material: Material, folder: str | os.PathLike) -> list[pathlib.Path]:
@@ -26,11 +27,10 @@ def write(material: Material, folder: str | os.PathLike) -> list[pathlib.Path]:
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table = tables.summary(material.summary).frame().to_csv(index=False)
-    texts = {"report.html": page(material), "report.md": markdown(material), "report.csv": table}
-    for name, text in texts.items():
+    for name, text in {"report.html": page(material), "report.md": markdown(material)}.items():
         atomic.write_text(folder / name, text)
-    return [folder / name for name in texts]
+    write_csv(folder / "report.csv", tables.summary(material.summary).frame())
+    return [folder / name for name in ("report.html", "report.md", "report.csv")]
 
 
 def markdown(material):

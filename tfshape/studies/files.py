@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 
-from tfshape import atomic
+from tfshape import atomic, tables
 from tfshape.evaluation.experiment import Experiment
 from tfshape.evaluation.provenance import provenance
 from tfshape.studies.cache import digest
@@ -100,12 +100,12 @@ def _write_experiments(folder, points, grids, results):
         frames.append(frame)
     if frames:
         _write_tables(folder, "victims", pd.DataFrame(rows))
-        atomic.write_text(folder / "costs.csv", _costs(points, grids, rows).to_csv(index=False))
+        tables.write_csv(folder / "costs.csv", _costs(points, grids, rows))
         for name, table in (("poisons", poisons), ("artifacts", artifacts)):
             frame = pd.DataFrame(table, columns=None if table else ["point", "count", "adapted", "file"])
-            atomic.write_text(folder / f"{name}.csv", frame.to_csv(index=False))
+            tables.write_csv(folder / f"{name}.csv", frame)
         summary = _once(pd.concat(frames, ignore_index=True))
-        atomic.write_text(folder / "results.csv", summary.to_csv(index=False))
+        tables.write_csv(folder / "results.csv", summary)
 
 
 def _costs(points, grids, rows):
@@ -152,6 +152,6 @@ def _scalars(result):
 
 def _write_tables(folder, name, frame):
     """NAME.csv and NAME.parquet."""
-    atomic.write_text(folder / f"{name}.csv", frame.to_csv(index=False))
+    tables.write_csv(folder / f"{name}.csv", frame)
     with atomic.replacing(folder / f"{name}.parquet") as path:
         frame.to_parquet(path)
