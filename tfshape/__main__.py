@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from tfshape import checks
 from tfshape.cli import BINARIES
 
 
@@ -25,7 +26,10 @@ def main() -> int | None:
     listing = "\n".join(f"  {key:<10} {text}" for key, text in BINARIES.items())
     wrong = name not in (None, "--help", "-h", "help")
     if wrong:
-        print(f"tfshape: unknown binary {name!r}; allowed are {', '.join(BINARIES)}", file=sys.stderr)
+        names = [*BINARIES, "completion"]
+        listing = ", ".join(names)
+        tip = checks.did_you_mean(name, names)
+        print(f"tfshape: NAME must be one of {listing}, got {checks.shown(name)}{tip}", file=sys.stderr)
     else:
         print(f"python -m tfshape NAME [flags], where NAME is one of:\n{listing}")
         print("python -m tfshape completion prints what bash needs to complete their flags")

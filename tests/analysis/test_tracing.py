@@ -51,18 +51,18 @@ def test_the_score_is_how_much_a_step_on_the_example_lowers_the_target_loss(rng)
 def test_precision_counts_poison_among_the_highest():
     scores, marks = np.array([3.0, -1.0, 2.0, 5.0]), np.array([True, False, False, True])
     assert [ts.analysis.precision_at(k, scores, marks) for k in (1, 2, 3, 4)] == [1, 1, 2 / 3, 0.5]
-    with pytest.raises(ValueError, match="k=5: allowed is 1 to 4"):
+    with pytest.raises(ValueError, match="k must be an integer from 1 to 4, got 5"):
         ts.analysis.precision_at(5, scores, marks)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"checkpoints": []}, "learning_rates must be one for each of 0"),
-        ({"learning_rates": [1, 2]}, "one for each of 1 checkpoints"),
-        ({"target_x": np.zeros((0, 6)), "target_y": []}, "one target at least"),
-        ({"y": np.zeros(4, int)}, "must be as many"),
-        ({"loss": None}, "loss=None: allowed"),
+        ({"checkpoints": []}, "checkpoints must be at least one"),
+        ({"learning_rates": [1, 2]}, "one for each of the 1 checkpoints"),
+        ({"target_x": np.zeros((0, 6)), "target_y": []}, "at least one target"),
+        ({"y": np.zeros(4, int)}, "must have one length"),
+        ({"loss": None}, "loss must be given"),
     ],
 )
 def test_bad_values_are_refused(rng, change, words):

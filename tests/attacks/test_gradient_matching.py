@@ -387,7 +387,7 @@ def test_problems_it_cannot_attack_are_refused(changes, words):
 
 def test_only_images_are_augmented():
     attack = ts.attacks.get("gradient_matching")(augment=True)
-    with pytest.raises(ValueError, match="augment must be False unless"):
+    with pytest.raises(ValueError, match="augment must be False for inputs that are not images, got True"):
         attack.craft(make_problem(attack, targets=(ts.attacks.Target(0, 0, 1),)))
 
 

@@ -110,12 +110,12 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, flags):
     ],
 )
 def test_settings_that_are_not_allowed(name, value):
-    with pytest.raises(ValueError, match=rf"^{name}=.*allowed"):
+    with pytest.raises(ValueError, match=rf"^{name} must be .*, got "):
         shaping.Settings(**{name: value})
 
 
 def test_an_interpreter_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match="opacus_python='/nowhere/python'"):
+    with pytest.raises(ValueError, match=r"^opacus_python must be a Python that has torch, opacus, got "):
         shaping.Settings(opacus_python="/nowhere/python").interpreters()
 
 

@@ -97,20 +97,23 @@ def test_tracin_finds_the_poison_of_a_targeted_attack(tmp_path):
 
 
 BAD = [
-    (["--attack=interpolation", "--alpha=2"], "alpha=2.0: allowed is a number from 0 to 1"),
-    (["--attack=label_flip", "--tracin"], "tracin=True: allowed with targeted attacks, not with label_flip"),
-    (["--attack=gradient_matching", "--tracin", "--trusted=9"], "trusted=9: allowed without tracin"),
-    (["--attack=label_flip", "--trusted=1"], "trusted=1: allowed is 2 to less than the"),
+    (["--attack=interpolation", "--alpha=2"], "alpha must be numbers from 0 to 1, such as 0.1,0.4, got '2'"),
+    (
+        ["--attack=label_flip", "--tracin"],
+        "tracin must be left out with label_flip, which is not a targeted",
+    ),
+    (["--attack=gradient_matching", "--tracin", "--trusted=9"], "trusted must be left out with --tracin, got 9"),
+    (["--attack=label_flip", "--trusted=1"], "trusted must be an integer from 2 to 1000000, got 1"),
     (["--attack=nothing"], "attack='nothing'"),
 ]
 BAD_TOO = [
-    (["--alpha=0.5"], "alpha=0.5: allowed with --attack=interpolation"),
-    (["--attack=interpolation(base_class=1)"], "other_class=1: allowed is another class"),
+    (["--alpha=0.5"], "alpha must be left out unless attack is interpolation, got (0.5,)"),
+    (["--attack=interpolation(base_class=1)"], "other_class must be another class than base_class, got 1"),
     (["--attack=feature_insertion", "--patch_size=99"], "size"),
-    (["--attack=label_flip", "--num_poisons=1,2"], "num_poisons=(1, 2): allowed is one count"),
+    (["--attack=label_flip", "--num_poisons=1,2"], "num_poisons must be one count for bin/analyze, got (1, 2)"),
     (["--attack=label_flip", "--shaping=clop(1)"], "clop"),
-    (["--attack=label_flip", "--defense=spectral_signatures"], "allowed are shapings"),
-    (["--attack=label_flip", "--examples=1"], "examples=1: allowed is an integer >= 2"),
+    (["--attack=label_flip", "--defense=spectral_signatures"], "defense must be shapings for bin/analyze"),
+    (["--attack=label_flip", "--examples=1"], "examples must be an integer from 2 to 1000000, got 1"),
     (["--attack=label_flip", "--output_dir=/proc/nowhere"], "output_dir='/proc/nowhere'"),
 ]
 

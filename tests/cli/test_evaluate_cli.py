@@ -93,14 +93,14 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, flags):
 def test_an_unknown_flag_is_named_with_the_one_that_was_meant(tmp_path):
     done = run(tmp_path, "--budgett=0.1")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "'budgett'" in done.stderr and "Did you mean: budget" in done.stderr
+    assert "'--budgett'" in done.stderr and "Did you mean 'budget'?" in done.stderr
 
 
 def test_output_dir_without_write_permission(tmp_path):
     """A file where the folder should be: also root, whom permissions do not stop, cannot write there."""
     (tmp_path / "file").write_text("")
     done = run(tmp_path, *QUICK, "--output_dir=file/inside")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "output_dir='file/inside'" in done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("evaluate: output_dir must be a writable folder")
 
 
 def test_interrupt_keeps_finished_trials_and_the_same_command_goes_on(tmp_path):
@@ -135,7 +135,7 @@ def test_help_names_the_flags_and_flagfiles_work(tmp_path):
         done = forked.run(tmp_path, binary, f"--flagfile={path}", "--help")
         assert done.returncode == 0, done.stderr
     (tmp_path / "own.flags").write_text("--budget=2\n")
-    assert "budget=2" in run(tmp_path, "--flagfile=own.flags").stderr
+    assert "budget must be a number >= 0 and <= 1, got 2.0" in run(tmp_path, "--flagfile=own.flags").stderr
 
 
 def test_targeted_attack_from_the_command_line(tmp_path):

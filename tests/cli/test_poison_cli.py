@@ -121,31 +121,31 @@ def test_inserted_examples_are_listed_behind_the_clean_ones(folder, digits, monk
 
 
 BAD = [
-    ([], "transform=[]: allowed is at least one"),
+    ([], "transform must be given at least once"),
     (["flip_labels(rate=2)"], "flip_labels: rate=2, expected a share in [0, 1]"),
-    (["flip_labels(0.1)", "flop()"], "unknown name 'flop'; allowed are flip_labels, insert, perturb"),
-    (["flip_labels("], "allowed is name or name(1.0, key='value')"),
+    (["flip_labels(0.1)", "flop()"], "transform must be one of flip_labels, stamp"),
+    (["flip_labels("], "transform must be a name or a call of literal values"),
     (["flip_labels()"], "flip_labels() missing 1 required positional argument: 'rate'"),
     (["flip_labels(0.1, foo=3)"], "unexpected keyword argument 'foo'"),
     (["flip_labels(0.1, mark=False)"], "multiple values for keyword argument 'mark'"),
     (["flip_labels(0.1, classes=3.5)"], "classes=3.5, expected an integer in [0, 10)"),
     (["flip_labels(0.1, 3)"], "apply poison transforms before .shuffle"),
-    (["flip_labels(0.1, 12, mapping={1: 11})"], "gives label 11, allowed are 0 to 9"),
+    (["flip_labels(0.1, 12, mapping={1: 11})"], "labels after --transform must be 0 to 9, got 11"),
     (["stamp('patch(size=99)', 0.1, 1)"], "does not fit into features (8, 8, 1)"),
-    (["stamp('spot', 0.1, 1)"], "unknown name 'spot'; allowed are blend, patch, sinusoid, warp"),
+    (["stamp('spot', 0.1, 1)"], "trigger must be one of blend, patch, sinusoid, warp, got 'spot'"),
     (["stamp(3, 0.1, 1)"], "trigger='3'"),
-    (["stamp('warp', 0.1, 11)"], "target_class=11, allowed is 0 to 9"),
+    (["stamp('warp', 0.1, 11)"], "target_class must be an integer from 0 to 9, got 11"),
     (["stamp_test('warp', 'x')"], "target_class='x', expected an integer >= 0"),
     (["insert('none.npz')"], "none.npz: No such file or directory"),
     (["insert('d.npy')"], "'d.npy' is not a readable poisons file: File is not a zip file"),
     (["insert(0)"], "expected str, bytes or os.PathLike object, not int"),
     (["perturb('none.npy')"], "deltas='none.npy': No such file or directory"),
-    (["perturb('p.npz')"], "deltas='p.npz': allowed is an .npy file of numbers"),
-    (["perturb('object.npy')"], "deltas='object.npy': allowed is an .npy file of numbers"),
-    (["perturb(0)"], "deltas=0: allowed is an .npy file of numbers"),
+    (["perturb('p.npz')"], "deltas must be the path of an .npy file of numbers, got 'p.npz'"),
+    (["perturb('object.npy')"], "deltas must be the path of an .npy file of numbers, got 'object.npy'"),
+    (["perturb(0)"], "deltas must be the path of an .npy file of numbers, got 0"),
     (["perturb('k.npy')"], "deltas are for features (8, 1), got (8, 8, 1)"),
-    (["__import__('os').system('touch executed')"], "allowed is name or name(1.0"),
-    (["flip_labels(rate=open('executed', 'w'))"], "allowed is name or name(1.0"),
+    (["__import__('os').system('touch executed')"], "transform must be a name or a call"),
+    (["flip_labels(rate=open('executed', 'w'))"], "transform must be a name or a call"),
     (["stamp(trigger='patch(open(\"executed\"))', rate=0.1, target_class=1)"], "trigger='patch(open("),
 ]
 
@@ -163,7 +163,7 @@ def test_bad_transforms_are_one_line_on_stderr(transforms, message, folder, monk
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--output=f.txt"], "output='f.txt': allowed is a file name that ends in .npz or .tfrecord"),
+        (["--output=f.txt"], "output must be the name of a file that ends in .npz or .tfrecord, got 'f.txt'"),
         ([], "output=None"),
         (["--output=p.npz/f.npz"], "cannot be written"),
         (["--output=f.npz", "--dataset=nope"], "'nope'"),
@@ -193,10 +193,10 @@ def test_deltas_that_claim_more_than_their_file(folder, monkeypatch, capsys):
     assert lying != whole
     (folder / "lying.npy").write_bytes(lying)
     code, output = in_process(folder, monkeypatch, capsys, "--transform=perturb('lying.npy')", "--output=bad.npz")
-    assert code == 2 and "deltas='lying.npy': allowed is an .npy file of numbers" in output.err
+    assert code == 2 and "deltas must be the path of an .npy file of numbers, got 'lying.npy'" in output.err
     (folder / "pickled.npy").write_bytes(pickle.dumps([1]))
     code, output = in_process(folder, monkeypatch, capsys, "--transform=perturb('pickled.npy')", "--output=bad.npz")
-    assert code == 2 and "allowed is an .npy file of numbers" in output.err
+    assert code == 2 and "must be the path of an .npy file of numbers" in output.err
 
 
 @pytest.mark.slow

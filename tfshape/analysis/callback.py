@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import gradients, shaping
+from tfshape import checks, gradients, shaping
 from tfshape.analysis import measures
 from tfshape.analysis.alarm import Alarm, Trace, check, smoke_alarm
 from tfshape.analysis.tracing import compiled_loss
@@ -79,18 +79,16 @@ class GradientArtifacts(keras.callbacks.Callback):
         arrays = _arrays(data)
         self._x, self._y, self._is_poison = (*arrays, None)[:3]
         size = len(tf.nest.flatten(self._y)[0])
-        if every not in EVERY:
-            raise ValueError(f"every={every!r}: allowed is {' or '.join(EVERY)}")
+        checks.choice("every", every, EVERY)
         if examples == "auto":
             examples = None if trusted is not None else EVERY[every]
-        for name, value in (("examples", size if examples is None else examples), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 2:
-                raise ValueError(f"{name}={value!r}: allowed is an integer >= 2")
+        examples = None if examples is None else checks.integer("examples", examples, 2)
+        batch_size = checks.integer("batch_size", batch_size, 2)
         for name, marks in (("is_poison", self._is_poison), ("trusted", trusted)):
-            if marks is not None and (np.asarray(marks).dtype != bool or np.shape(marks) != (size,)):
-                raise ValueError(f"{name}: allowed is a bool for each of the {size} examples")
-        if trusted is not None and self._is_poison is not None:
-            raise ValueError("trusted: allowed is None where is_poison is given")
+            good = marks is None or (np.asarray(marks).dtype == bool and np.shape(marks) == (size,))
+            checks.require(name, good, f"one bool for each of the {size} examples", marks)
+        both = trusted is not None and self._is_poison is not None
+        checks.require("trusted", not both, "None where is_poison is given", trusted)
         self._every, self._loss, self._csv_path, self._log_dir = every, loss, csv_path, log_dir
         self._trusted = None if trusted is None else np.asarray(trusted)
         self._rate, self._seed = false_alarm_rate, seed
@@ -245,13 +243,12 @@ def _arrays(data):
     if isinstance(data, tf.data.Dataset):
         spec = data.element_spec
         if not isinstance(spec, tuple) or int(data.cardinality()) == tf.data.INFINITE_CARDINALITY:
-            raise ValueError("data: allowed is a finite dataset of unbatched tuples (x, y) or (x, y, is_poison)")
+            checks.fail("data", "a finite dataset of unbatched tuples (x, y) or (x, y, is_poison)", data)
         items = list(data.as_numpy_iterator())
         data = tf.nest.map_structure(lambda *rows: np.stack(rows), *items)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise ValueError("data: allowed is (x, y) or (x, y, is_poison)")
+        checks.fail("data", "(x, y) or (x, y, is_poison)", data)
     arrays = tuple(tf.nest.map_structure(np.asarray, part) for part in data)
     sizes = {len(part) for part in tf.nest.flatten(arrays)}
-    if len(sizes) != 1 or sizes == {0}:
-        raise ValueError(f"data: allowed are arrays of one length; got {sorted(sizes)}")
+    checks.require("data", len(sizes) == 1 and sizes != {0}, "arrays of one length, at least 1", sorted(sizes))
     return arrays

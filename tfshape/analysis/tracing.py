@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import gradients
+from tfshape import checks, gradients
 
 
 def influence(
@@ -49,13 +49,12 @@ def influence(
     """
     checkpoints = list(checkpoints)
     rates = [1.0] * len(checkpoints) if learning_rates is None else list(learning_rates)
-    if not checkpoints or len(rates) != len(checkpoints):
-        raise ValueError(
-            f"learning_rates must be one for each of {len(checkpoints)} checkpoints; got {learning_rates!r}"
-        )
+    checks.require("checkpoints", checkpoints, "at least one", checkpoints)
+    allowed = f"one for each of the {len(checkpoints)} checkpoints"
+    checks.require("learning_rates", len(rates) == len(checkpoints), allowed, learning_rates)
     if len(x) != len(y) or len(target_x) != len(target_y) or not len(target_x):
         sizes = f"{len(x)} and {len(y)}, {len(target_x)} and {len(target_y)}"
-        raise ValueError(f"x and y, target_x and target_y must be as many, one target at least; got {sizes}")
+        raise ValueError(f"x and y, and target_x and target_y, must have one length, at least one target, got {sizes}")
     loss = compiled_loss(model) if loss is None else loss
     targets = tf.convert_to_tensor(target_x), tf.convert_to_tensor(target_y)
 
@@ -89,8 +88,7 @@ def precision_at(k: int, scores: np.ndarray, is_poison: np.ndarray) -> float:
 
     Raises ValueError unless 1 <= k <= N.
     """
-    if not 1 <= k <= len(scores):
-        raise ValueError(f"k={k!r}: allowed is 1 to {len(scores)}")
+    k = checks.integer("k", k, 1, len(scores))
     return float(np.asarray(is_poison)[np.argsort(-np.asarray(scores), kind="stable")[:k]].mean())
 
 
@@ -98,7 +96,5 @@ def compiled_loss(model):
     """The loss of a compiled model of one output. Raises ValueError if there is none, or several."""
     loss = getattr(model, "loss", None)
     if not isinstance(loss, (str, keras.losses.Loss)) and not callable(loss):
-        raise ValueError(
-            f"loss={loss!r}: allowed is a model compiled with one loss, or to give a loss that adds up all"
-        )
+        checks.fail("loss", "given, where the model is not compiled with exactly one loss", loss)
     return loss

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tfshape import plugins
+from tfshape import checks, plugins
 
 _OWN = {
     "badnets": "backdoor:BadNets",
@@ -67,9 +67,7 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Any:
     """The class of the attack of that name. Raises ValueError for one that is unknown or cannot be loaded."""
-    if name not in REGISTRY:
-        raise ValueError(f"attack must be one of {', '.join(REGISTRY)}, got {name!r}")
-    return REGISTRY[name]
+    return REGISTRY[checks.choice("attack", name, REGISTRY)]
 
 
 def register(cls: Any) -> Any:

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.attacks import base, surrogates
 from tfshape.attacks.unlearnable import input_gradient
 from tfshape.poison import Poisons
@@ -40,10 +41,10 @@ class AdversarialPoison:
     kind = "indiscriminate"
 
     def __post_init__(self):
-        base.require_choice("objective", self.objective, ("targeted", "untargeted"))
-        base.require_integer("steps", self.steps, 1)
-        base.require_integer("ensemble", self.ensemble, 1)
-        base.require_number("step_size", self.step_size, 0, 2, above=True)
+        checks.choice("objective", self.objective, ("targeted", "untargeted"))
+        checks.integer("steps", self.steps, 1)
+        checks.integer("ensemble", self.ensemble, 1)
+        checks.real("step_size", self.step_size, 0, 2, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Steps from a random start within eps.

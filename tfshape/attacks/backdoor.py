@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfshape import poison
+from tfshape import checks, poison
 from tfshape.attacks import base
 from tfshape.poison import Poisons
 
@@ -30,7 +30,7 @@ class Backdoor:
     kind = "backdoor"
 
     def __post_init__(self):
-        base.require_integer("target_class", self.target_class, 0)
+        checks.integer("target_class", self.target_class, 0)
         self.trigger()
 
     def trigger(self) -> poison.Trigger:
@@ -51,14 +51,13 @@ class Backdoor:
 
     def check(self, problem: base.Problem) -> None:
         """Raises ValueError if the trigger does not fit the inputs or too few examples may be poisoned."""
-        base.require_integer("target_class", self.target_class, 0, problem.dataset.num_classes - 1)
+        checks.integer("target_class", self.target_class, 0, problem.dataset.num_classes - 1)
         self._bound(problem)
         eligible = len(self.eligible(problem))
-        if problem.num_poisons > eligible:
-            whose = "the target class" if self.keeps_labels else "the other classes"
-            raise ValueError(
-                f"num_poisons must be at most {eligible}, the training examples of {whose}, got {problem.num_poisons}"
-            )
+        whose = "the target class" if self.keeps_labels else "the other classes"
+        enough = problem.num_poisons <= eligible
+        allowed = f"at most {eligible}, the number of training examples of {whose}"
+        checks.require("num_poisons", enough, allowed, problem.num_poisons)
 
     @property
     def keeps_labels(self) -> bool:
@@ -102,8 +101,7 @@ class _Stamped:
     """Crafts by stamping: `problem.num_poisons` random eligible examples, through `ts.poison.stamp`."""
 
     def __post_init__(self):
-        if not isinstance(self.clean_label, bool):
-            raise ValueError(f"clean_label must be True or False, got {self.clean_label!r}")
+        checks.choice("clean_label", checks.scalar(self.clean_label), (True, False))
         super().__post_init__()
 
     @property

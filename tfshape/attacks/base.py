@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
 from typing import Any
 
 import numpy as np
 
-from tfshape import models, poison
-from tfshape.attacks import surrogates
+from tfshape import checks, models, poison
+from tfshape.attacks import surrogates, target_rule
 from tfshape.datasets import Dataset
 from tfshape.poison import Poisons
 
@@ -88,45 +86,36 @@ class Problem:
             object.__setattr__(self, "scenario", "finetune" if known else "scratch")
         if self.knowledge is None:
             object.__setattr__(self, "knowledge", "white_box" if known else "grey_box")
-        if self.model not in models.names():
-            raise ValueError(f"model must be one of {', '.join(models.names())}, got {self.model!r}")
-        require_integer("num_poisons", self.num_poisons, 1, size)
-        require_integer("seed", self.seed, 0)
-        require_integer("surrogate_seed", self.surrogate_seed, 0)
-        require_choice("scenario", self.scenario, SCENARIOS)
-        require_choice("knowledge", self.knowledge, KNOWLEDGE)
-        if known != (self.knowledge == "white_box"):
-            raise ValueError(
-                f"initial_model must be given for white_box and for nothing else, got {self.initial_model!r} "
-                f"for {self.knowledge}"
-            )
+        checks.choice("model", self.model, models.names())
+        checks.integer("num_poisons", self.num_poisons, 1, size)
+        checks.integer("seed", self.seed, 0)
+        checks.integer("surrogate_seed", self.surrogate_seed, 0)
+        checks.choice("scenario", self.scenario, SCENARIOS)
+        checks.choice("knowledge", self.knowledge, KNOWLEDGE)
+        allowed = "given for white_box, and None otherwise"
+        checks.require("initial_model", known == (self.knowledge == "white_box"), allowed, self.initial_model)
         if self.knowledge == "black_box":
             others = tuple(name for name in models.names() if name != self.model)
-            require_choice("surrogate_model", self.surrogate_model, others)
+            checks.choice("surrogate_model", self.surrogate_model, others)
         elif self.surrogate_model is not None:
-            raise ValueError(
-                f"surrogate_model must be None unless knowledge is black_box, got {self.surrogate_model!r}"
-            )
+            checks.fail("surrogate_model", "None unless knowledge is black_box", self.surrogate_model)
         if self.finetune_indices is not None:
             indices = np.asarray(self.finetune_indices)
             whole = indices.ndim == 1 and indices.dtype.kind in "iu" and len(set(indices.tolist())) == len(indices)
             if not whole or not len(indices) or indices.min() < 0 or indices.max() >= size:
-                raise ValueError(f"finetune_indices must be different integers from 0 to {size - 1}, got {indices!r}")
-            if self.scenario == "scratch":
-                raise ValueError("finetune_indices must be None for scenario scratch")
+                checks.fail("finetune_indices", f"different integers from 0 to {size - 1}", self.finetune_indices)
+            checks.require("finetune_indices", self.scenario != "scratch", "None for scenario scratch", indices)
             object.__setattr__(self, "finetune_indices", indices.astype(np.int64))
-        require_number("eps", self.eps, 0, 1, above=True)
+        checks.real("eps", self.eps, 0, 1, above=True)
         object.__setattr__(self, "targets", tuple(self.targets))
         for target in self.targets:
-            require_integer("target index", target.index, 0, len(self.dataset.test) - 1)
-            require_integer("intended_label", target.intended_label, 0, self.dataset.num_classes - 1)
-            if target.true_label != int(self.dataset.test.y[target.index]):
-                raise ValueError(
-                    f"true_label of test example {target.index} must be its class "
-                    f"{int(self.dataset.test.y[target.index])}, got {target.true_label!r}"
-                )
-            if target.intended_label == target.true_label:
-                raise ValueError(f"intended_label must not be the true class, got {target.intended_label} for both")
+            checks.integer("target index", target.index, 0, len(self.dataset.test) - 1)
+            checks.integer("intended_label", target.intended_label, 0, self.dataset.num_classes - 1)
+            label = int(self.dataset.test.y[target.index])
+            allowed = f"{label}, the class of test example {target.index}"
+            checks.require("true_label", target.true_label == label, allowed, target.true_label)
+            different = target.intended_label != target.true_label
+            checks.require("intended_label", different, "another class than the true one", target.intended_label)
 
     def target_x(self) -> np.ndarray:
         """The targets' inputs, float32 [T, *input_shape]."""
@@ -135,8 +124,7 @@ class Problem:
     def intended_label(self) -> int:
         """The class that all targets shall get. Raises ValueError unless there is exactly one."""
         intended = {target.intended_label for target in self.targets}
-        if len(intended) != 1:
-            raise ValueError(f"targets must be one or more with one intended label, got {self.targets!r}")
+        checks.require("targets", len(intended) == 1, "one or more, all with one intended label", self.targets)
         return intended.pop()
 
     def candidates(self, label: int) -> np.ndarray:
@@ -148,11 +136,8 @@ class Problem:
             np.arange(len(self.dataset.train)) if self.finetune_indices is None else np.sort(self.finetune_indices)
         )
         found = allowed[self.dataset.train.y[allowed] == label]
-        if len(found) < self.num_poisons:
-            raise ValueError(
-                f"num_poisons must be at most {len(found)}, the training examples of the intended class {label}, "
-                f"got {self.num_poisons}"
-            )
+        most = f"at most {len(found)}, the number of training examples of class {label}"
+        checks.require("num_poisons", self.num_poisons <= len(found), most, self.num_poisons)
         return found
 
 
@@ -172,42 +157,16 @@ class Targeted:
         return surrogates.pool(problem, problem.surrogate_seed, self.ensemble, self.checkpoints)
 
 
-def require_integer(name, value, low, high=None):
-    """Raises ValueError unless `value` is an integer from `low` to `high` (None: no bound)."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} must be an integer {wanted}, got {value!r}")
-
-
-def require_choice(name, value, allowed):
-    """Raises ValueError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def require_number(name, value, low, high=math.inf, above=False, below=False):
-    """Raises ValueError unless `value` is a finite number from `low` to `high` (`above`, `below`: strictly)."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not real or not (low < value if above else low <= value) or not (value < high if below else value <= high):
-        end = "" if high == math.inf else f" to {'below ' if below else ''}{high}"
-        raise ValueError(f"{name} must be a number {'above' if above else 'from'} {low}{end}, got {value!r}")
-
-
 def check_target_rule(rule: str, dataset: Dataset) -> tuple:
-    """Splits a rule of `choose_target` into its kind and numbers. Raises ValueError for one that it does not know."""
-    kind, *fixed = str(rule).split(":")
-    if kind == "index" and 1 <= len(fixed) <= 2 and all(text.isdecimal() for text in fixed):
-        index, *intended = given = [int(text) for text in fixed]
-        require_integer("target_rule's index", index, 0, len(dataset.test) - 1)
-        for label in intended:
-            require_integer("target_rule's class", label, 0, dataset.num_classes - 1)
-            if label == dataset.test.y[index]:
-                raise ValueError(f"target_rule's class must not be that of test example {index}, got {label}")
-        return (kind, *given)
-    if rule not in ("random", "runner_up"):
-        raise ValueError(f"target_rule must be random, runner_up, index:N or index:N:CLASS, got {rule!r}")
-    return (kind,)
+    """Splits a rule of `choose_target` into its kind and numbers. Raises ValueError for one that does not fit."""
+    kind, *given = target_rule.parse(rule)
+    if given:
+        index = checks.integer("target_rule's index", given[0], 0, len(dataset.test) - 1)
+        for label in given[1:]:
+            checks.integer("target_rule's class", label, 0, dataset.num_classes - 1)
+            allowed = f"another class than that of test example {index}"
+            checks.require("target_rule's class", label != dataset.test.y[index], allowed, label)
+    return (kind, *given)
 
 
 def choose_target(rule: str, dataset: Dataset, seed: int, logits: np.ndarray | None = None) -> Target:
@@ -231,7 +190,7 @@ def choose_target(rule: str, dataset: Dataset, seed: int, logits: np.ndarray | N
     Raises:
       ValueError: an unknown rule, a number outside the dataset, or runner_up without surrogates.
     """
-    require_integer("seed", seed, 0)
+    checks.integer("seed", seed, 0)
     generator = np.random.default_rng([seed, 1])
     labels, size = dataset.test.y, len(dataset.test)
 
@@ -290,8 +249,8 @@ def finetune_set(dataset: Dataset, size: int, seed: int) -> np.ndarray:
     Raises:
       ValueError: a size or seed outside these.
     """
-    require_integer("size", size, dataset.num_classes, len(dataset.train))
-    require_integer("seed", seed, 0)
+    checks.integer("size", size, dataset.num_classes, len(dataset.train))
+    checks.integer("seed", seed, 0)
     order = np.random.default_rng([seed, 2]).permutation(len(dataset.train))
     labels = dataset.train.y[order]
     turn = np.empty(len(order), np.int64)  # which of its class each example is, in the random order
@@ -330,7 +289,7 @@ def make_poisons(problem, attack, x, base, y=None):
             "surrogate_model": problem.surrogate_model,
             "shaping": None if problem.shaping is None else str(problem.shaping),
             "target_index": [int(target.index) for target in problem.targets],
-            **dataclasses.asdict(attack),
+            **{name: checks.scalar(value) for name, value in dataclasses.asdict(attack).items()},
         },
         seed=int(problem.seed),
     )

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfshape import models
+from tfshape import checks, models
 from tfshape.attacks import backdoor, base, surrogates
 from tfshape.poison import Poisons
 
@@ -40,9 +40,9 @@ class CleanLabelBackdoor(backdoor.PatchBackdoor):
 
     def __post_init__(self):
         super().__post_init__()
-        base.require_integer("steps", self.steps, 1)
-        base.require_integer("ensemble", self.ensemble, 1)
-        base.require_number("step_size", self.step_size, 0, 2, above=True)
+        checks.integer("steps", self.steps, 1)
+        checks.integer("ensemble", self.ensemble, 1)
+        checks.real("step_size", self.step_size, 0, 2, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Crafts `problem.num_poisons` triggered examples of the target class, labels untouched.

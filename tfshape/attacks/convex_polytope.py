@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.attacks import base, feature_space
 from tfshape.poison import Poisons
 
@@ -46,7 +47,7 @@ class ConvexPolytope(base.Targeted):
 
     def __post_init__(self):
         check(self)
-        base.require_integer("coefficient_steps", self.coefficient_steps, 1)
+        checks.integer("coefficient_steps", self.coefficient_steps, 1)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets.
@@ -66,10 +67,10 @@ class ConvexPolytope(base.Targeted):
 def check(options):
     """Raises ValueError unless the options that both polytopes have are as they say."""
     for field in ("steps", "ensemble"):
-        base.require_integer(field, getattr(options, field), 1)
-    base.require_number("step_size", options.step_size, 0, 2, above=True)
-    base.require_choice("layers", options.layers, feature_space.LAYERS)
-    base.require_choice("base_rule", options.base_rule, feature_space.BASE_RULES)
+        checks.integer(field, getattr(options, field), 1)
+    checks.real("step_size", options.step_size, 0, 2, above=True)
+    checks.choice("layers", options.layers, feature_space.LAYERS)
+    checks.choice("base_rule", options.base_rule, feature_space.BASE_RULES)
 
 
 def surround(options, problem, coefficient_steps):

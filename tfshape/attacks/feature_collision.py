@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.attacks import base, feature_space
 from tfshape.poison import Poisons
 
@@ -44,11 +45,11 @@ class FeatureCollision(base.Targeted):
     name = "feature_collision"
 
     def __post_init__(self):
-        base.require_integer("steps", self.steps, 1)
-        base.require_integer("ensemble", self.ensemble, 1)
-        base.require_number("beta", self.beta, 0, 1e6)
-        base.require_number("opacity", self.opacity, 0, 0.999)
-        base.require_choice("base_rule", self.base_rule, feature_space.BASE_RULES)
+        checks.integer("steps", self.steps, 1)
+        checks.integer("ensemble", self.ensemble, 1)
+        checks.real("beta", self.beta, 0, 1e6)
+        checks.real("opacity", self.opacity, 0, 0.999)
+        checks.choice("base_rule", self.base_rule, feature_space.BASE_RULES)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets.

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import gradients, models, poison
+from tfshape import checks, gradients, models, poison
 from tfshape.attacks import base, search, surrogates
 from tfshape.attacks.gradient_matching import loss_gradient
 from tfshape.poison import Poisons
@@ -53,11 +53,11 @@ class GradientCanceling:
     kind = "indiscriminate"
 
     def __post_init__(self):
-        base.require_integer("corruption_steps", self.corruption_steps, 1)
-        base.require_integer("steps", self.steps, 1)
+        checks.integer("corruption_steps", self.corruption_steps, 1)
+        checks.integer("steps", self.steps, 1)
         if self.corruption is not None:
-            base.require_number("corruption", self.corruption, 0, above=True)
-        base.require_number("learning_rate", self.learning_rate, 0, above=True)
+            checks.real("corruption", self.corruption, 0, above=True)
+        checks.real("learning_rate", self.learning_rate, 0, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Corrupts a clean surrogate, then cancels the gradient there.

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import gradients
+from tfshape import checks, gradients
 from tfshape.attacks import base, search
 from tfshape.poison import Poisons
 from tfshape.shaping import examples
@@ -49,14 +49,13 @@ class GradientMatching(search.Searched):
 
     def __post_init__(self):
         super().__post_init__()
-        base.require_choice("layers", self.layers, ("dense", "all"))
-        if not isinstance(self.augment, bool):
-            raise ValueError(f"augment must be True or False, got {self.augment!r}")
+        checks.choice("layers", self.layers, ("dense", "all"))
+        checks.choice("augment", checks.scalar(self.augment), (True, False))
 
     def craft(self, problem: base.Problem) -> Poisons:
         """As `search.Searched.craft`. Raises ValueError also for augment on inputs that are not images."""
         if self.augment and len(problem.dataset.input_shape) != 3:
-            raise ValueError(f"augment must be False unless inputs are images, got {problem.dataset.input_shape}")
+            raise ValueError(f"augment must be False for inputs that are not images, got {self.augment}")
         return super().craft(problem)
 
     @property

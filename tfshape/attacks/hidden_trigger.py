@@ -8,6 +8,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.attacks import backdoor, base, feature_space, surrogates
 from tfshape.poison import Poisons
 
@@ -44,8 +45,8 @@ class HiddenTrigger(backdoor.PatchBackdoor):
     def __post_init__(self):
         super().__post_init__()
         for field in ("rounds", "steps", "ensemble"):
-            base.require_integer(field, getattr(self, field), 1)
-        base.require_number("step_size", self.step_size, 0, 2, above=True)
+            checks.integer(field, getattr(self, field), 1)
+        checks.real("step_size", self.step_size, 0, 2, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Crafts `problem.num_poisons` examples of the target class, labels untouched.

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.attacks import base, linear
 from tfshape.poison import Poisons
 
@@ -41,10 +42,10 @@ class Influence:
     kind = "indiscriminate"
 
     def __post_init__(self):
-        base.require_integer("steps", self.steps, 1)
-        base.require_number("step_size", self.step_size, 0, above=True)
-        base.require_number("l2", self.l2, 0, above=True)
-        base.require_number("quantile", self.quantile, 0, 1, above=True)
+        checks.integer("steps", self.steps, 1)
+        checks.real("step_size", self.step_size, 0, above=True)
+        checks.real("l2", self.l2, 0, above=True)
+        checks.real("quantile", self.quantile, 0, 1, above=True)
 
     def check(self, problem: base.Problem) -> None:
         """Raises ValueError unless the problem is one of two classes and its victim linear."""

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.attacks import base
 from tfshape.poison import Poisons
 
@@ -30,16 +31,16 @@ class Interpolation:
     kind = "indiscriminate"
 
     def __post_init__(self):
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha={self.alpha!r}: allowed is a number from 0 to 1")
-        if self.base_class == self.other_class:
-            raise ValueError(f"other_class={self.other_class!r}: allowed is another class than base_class")
+        checks.real("alpha", self.alpha, 0, 1)
+        for name in ("base_class", "other_class"):
+            checks.integer(name, getattr(self, name), 0)
+        different = self.base_class != self.other_class
+        checks.require("other_class", different, "another class than base_class", self.other_class)
 
     def check(self, problem: base.Problem) -> None:
         """Raises ValueError if the dataset has not as many examples of the two classes."""
         for name in ("base_class", "other_class"):
-            if not 0 <= getattr(self, name) < problem.dataset.num_classes:
-                raise ValueError(f"{name}={getattr(self, name)!r}: allowed is 0 to {problem.dataset.num_classes - 1}")
+            checks.integer(name, getattr(self, name), 0, problem.dataset.num_classes - 1)
             problem.candidates(getattr(self, name))
 
     def craft(self, problem: base.Problem) -> Poisons:

@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.attacks import base, linear
 from tfshape.poison import Poisons
 
@@ -45,9 +46,9 @@ class Kkt:
     kind = "indiscriminate"
 
     def __post_init__(self):
-        base.require_integer("decoys", self.decoys, 1, 8)
-        base.require_number("l2", self.l2, 0, above=True)
-        base.require_number("quantile", self.quantile, 0, 1, above=True)
+        checks.integer("decoys", self.decoys, 1, 8)
+        checks.real("l2", self.l2, 0, above=True)
+        checks.real("quantile", self.quantile, 0, 1, above=True)
 
     def check(self, problem: base.Problem) -> None:
         """Raises ValueError unless the problem is one of two classes and its victim linear."""

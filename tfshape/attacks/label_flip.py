@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import models, poison
+from tfshape import checks, models, poison
 from tfshape.attacks import base, surrogates
 from tfshape.poison import Poisons
 
@@ -37,8 +37,7 @@ class LabelFlip:
     kind = "indiscriminate"
 
     def __post_init__(self):
-        if self.strategy not in STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {self.strategy!r}")
+        checks.choice("strategy", self.strategy, STRATEGIES)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Flips labels; random ones by `ts.poison.flip_labels`, the transform that users apply.

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.attacks import base
 
 MARGIN = 1e-5  # of a radius: what rounding to float32 may move a point by
@@ -19,10 +20,9 @@ def check(problem, name):
     """Raises ValueError unless the problem is one of two classes and its victim linear."""
     if problem.dataset.num_classes != 2:
         raise ValueError(
-            f"attack {name} needs a dataset of 2 classes, got {problem.dataset.num_classes}; see --classes"
+            f"dataset must have 2 classes for attack {name}, got {problem.dataset.num_classes}; see --classes"
         )
-    if problem.model != "lr":
-        raise ValueError(f"{name} attacks linear models, model must be lr, got {problem.model!r}")
+    checks.require("model", problem.model == "lr", f"lr for attack {name}, which is for linear models", problem.model)
 
 
 def rows(x):

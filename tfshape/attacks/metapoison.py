@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.attacks import base, search
 
 
@@ -48,9 +49,9 @@ class MetaPoison(search.Searched):
 
     def __post_init__(self):
         super().__post_init__()
-        base.require_integer("inner_steps", self.inner_steps, 1)
-        base.require_integer("clean_examples", self.clean_examples, 0)
-        base.require_number("inner_rate", self.inner_rate, 0, 100, above=True)
+        checks.integer("inner_steps", self.inner_steps, 1)
+        checks.integer("clean_examples", self.clean_examples, 0)
+        checks.real("inner_rate", self.inner_rate, 0, 100, above=True)
 
     def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """Its context has clean examples and their labels too."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.attacks import base, pooling, surrogates
 from tfshape.poison import Poisons
 
@@ -43,10 +44,10 @@ class Searched(base.Targeted):
 
     def __post_init__(self):
         for field in ("steps", "restarts", "ensemble", "checkpoints", "surrogates_per_step", "retrain_ensemble"):
-            base.require_integer(field, getattr(self, field), 1)
-        base.require_integer("retrain", self.retrain, 0)
-        base.require_number("step_size", self.step_size, 0, 2, above=True)
-        base.require_choice("base_rule", self.base_rule, BASE_RULES)
+            checks.integer(field, getattr(self, field), 1)
+        checks.integer("retrain", self.retrain, 0)
+        checks.real("step_size", self.step_size, 0, 2, above=True)
+        checks.choice("base_rule", self.base_rule, BASE_RULES)
 
     def craft(self: Any, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets.

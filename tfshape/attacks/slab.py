@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.attacks import base, linear
 from tfshape.poison import Poisons
 
@@ -51,12 +52,12 @@ class Slab:
     kind = "indiscriminate"
 
     def __post_init__(self):
-        base.require_number("quantile", self.quantile, 0, 1, above=True, below=True)
-        base.require_integer("steps", self.steps, 2)
-        base.require_integer("refits", self.refits, 0)
-        base.require_number("most", self.most, 0, 1, above=True)
-        base.require_number("learning_rate", self.learning_rate, 0, above=True)
-        base.require_number("radius", self.radius, 0, above=True)
+        checks.real("quantile", self.quantile, 0, 1, above=True, below=True)
+        checks.integer("steps", self.steps, 2)
+        checks.integer("refits", self.refits, 0)
+        checks.real("most", self.most, 0, 1, above=True)
+        checks.real("learning_rate", self.learning_rate, 0, above=True)
+        checks.real("radius", self.radius, 0, above=True)
 
     def check(self, problem: base.Problem) -> None:
         """Raises ValueError unless the problem is one of two classes and its victim linear."""

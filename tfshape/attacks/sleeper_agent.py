@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import datasets
+from tfshape import checks, datasets
 from tfshape.attacks import backdoor, base, gradient_matching
 from tfshape.poison import Poisons
 
@@ -45,7 +45,7 @@ class SleeperAgent(backdoor.PatchBackdoor):
 
     def __post_init__(self):
         super().__post_init__()
-        base.require_integer("sources", self.sources, 1)
+        checks.integer("sources", self.sources, 1)
         self._matching()
 
     def craft(self, problem: base.Problem) -> Poisons:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import models
+from tfshape import checks, models
 from tfshape.attacks import base
 from tfshape.poison import Poisons
 
@@ -59,14 +59,13 @@ class Unlearnable:
     kind = "indiscriminate"
 
     def __post_init__(self):
-        base.require_choice("per", self.per, ("class", "sample"))
+        checks.choice("per", self.per, ("class", "sample"))
         for field in ("rounds", "train_steps", "noise_steps"):
-            base.require_integer(field, getattr(self, field), 1)
+            checks.integer(field, getattr(self, field), 1)
         if self.grid is not None:
-            base.require_integer("grid", self.grid, 1)
-        if not isinstance(self.blind, bool):
-            raise ValueError(f"blind must be True or False, got {self.blind!r}")
-        base.require_number("step_size", self.step_size, 0, 2, above=True)
+            checks.integer("grid", self.grid, 1)
+        checks.choice("blind", checks.scalar(self.blind), (True, False))
+        checks.real("step_size", self.step_size, 0, 2, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Trains model and perturbation in turns.

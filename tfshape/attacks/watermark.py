@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.attacks import base, feature_collision
 from tfshape.poison import Poisons
 
@@ -31,8 +32,8 @@ class Watermark(base.Targeted):
     name = "watermark"
 
     def __post_init__(self):
-        base.require_number("opacity", self.opacity, 0, 0.999, above=True)
-        base.require_integer("ensemble", self.ensemble, 1)
+        checks.real("opacity", self.opacity, 0, 0.999, above=True)
+        checks.integer("ensemble", self.ensemble, 1)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Crafts poison for the problem's targets, which take turns.

@@ -13,9 +13,12 @@ import statistics
 import subprocess
 import sys
 
+from tfshape import checks
 from tfshape.benchmarks.process import Gone, Worker, machine_mb
 
 SCHEMA = 1
+MOST = 1_000_000  # of anything that is set
+_ASKED = 60  # seconds for another Python to say what it has
 MODELS = ("lr", "mlp", "cnn", "resnet20", "text")
 WORKERS = pathlib.Path(__file__).with_name("workers")
 ROOT = str(pathlib.Path(__file__).resolve().parents[2])
@@ -90,24 +93,19 @@ class Settings:
 
     def __post_init__(self):
         for name in self.models:
-            if name not in MODELS and not re.fullmatch(r"mlp:[1-9]\d*", name):
-                raise ValueError(f"models={name!r}: allowed are {', '.join(MODELS)} and mlp:WIDTH")
+            if not re.fullmatch(r"mlp:[1-9]\d{0,5}", name, re.ASCII):
+                checks.choice("models", name, (*MODELS, "mlp:WIDTH"))
         for name in self.peers or ():
-            if name not in PEERS:
-                raise ValueError(f"peers={name!r}: allowed are {', '.join(PEERS)}")
+            checks.choice("peers", name, PEERS)
         for name in ("models", "batch_sizes"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}=: allowed is a list of at least one")
-        if self.blocks < 2:
-            raise ValueError(f"blocks={self.blocks}: allowed are 2 or more")
-        if not all(size >= 1 for size in self.batch_sizes):
-            raise ValueError(f"batch_sizes={self.batch_sizes}: allowed are 1 or more")
-        if self.steps_per_execution < 1:
-            raise ValueError(f"steps_per_execution={self.steps_per_execution}: allowed are 1 or more")
+            checks.require(name, getattr(self, name), "at least one", getattr(self, name))
+        for size in self.batch_sizes:
+            checks.integer("batch_sizes", size, 1, MOST)
+        checks.integer("blocks", self.blocks, 2, MOST)
+        checks.integer("steps_per_execution", self.steps_per_execution, 1, MOST)
         for name in ("block_seconds", "timeout", "memory_limit_gb"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}={value}: allowed is a number above 0")
+            if getattr(self, name) is not None:
+                checks.real(name, getattr(self, name), 0, MOST, above=True)
 
     def interpreters(self):
         """peer -> the interpreter it runs in, for every peer that is measured.
@@ -120,13 +118,13 @@ class Settings:
         if importlib.util.find_spec("tensorflow_privacy"):
             found["tensorflow_privacy"] = sys.executable
         for peer, (flag, python) in given.items():
-            if python is not None and (self.peers is None or peer in self.peers):
+            if python is not None:
                 versions(flag, python, NEEDS[peer])
                 found[peer] = python
         for peer in self.peers or ():
             if peer not in found:
                 how = f"--{given[peer][0]}" if peer in given else "a Python whose TensorFlow is older than 2.16"
-                raise ValueError(f"peers={peer!r}: is not at hand; it needs {how}")
+                raise ValueError(f"peers must be installed, got {peer!r}, which needs {how}")
         return {peer: python for peer, python in found.items() if self.peers is None or peer in self.peers}
 
 
@@ -134,12 +132,10 @@ def versions(flag, python, packages):
     """package -> its version in another interpreter. Raises ValueError, naming `flag`, if one is missing there."""
     code = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
     try:
-        done = subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, env=environment(False))
-    except OSError as error:
-        raise ValueError(f"{flag}={python!r}: cannot be run ({error.strerror})") from error
-    if done.returncode:
-        raise ValueError(f"{flag}={python!r}: allowed is a Python that has {', '.join(packages)}")
-    return json.loads(done.stdout)
+        options = {"capture_output": True, "text": True, "env": environment(False), "timeout": _ASKED}
+        return json.loads(subprocess.run([python, "-c", code, *packages], check=True, **options).stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        checks.fail(flag, f"a Python that has {', '.join(packages)}", python)
 
 
 def measure(settings, progress=lambda done, total, words: None, save=lambda rows: None):

@@ -31,7 +31,7 @@ import pathlib
 
 from absl import flags
 
-from tfshape import atomic, datasets
+from tfshape import atomic, checks, datasets
 from tfshape.cli import analyze_trials, analyze_watch, common, experiments
 
 FLAGS = flags.FLAGS
@@ -45,11 +45,15 @@ flags.DEFINE_bool("tracin", False, "find the poison behind a target by TracIn")
 flags.DEFINE_integer("trusted", None, "try the smoke alarm, with that many examples known to be clean")
 flags.DEFINE_float("false_alarm_rate", 0.01, "of the smoke alarm, 0 to 1")
 flags.DEFINE_string("output_dir", None, "where results go; default results/<time>-analyze-<attack>")
+common.bound(2, common.MOST, "examples", "trusted")
+common.bound(0, 1, "false_alarm_rate")
 
 
 def main():
     """Runs the study that the flags describe."""
     experiment = experiments.from_flags()
+    if FLAGS.tracin:
+        checks.require("trusted", FLAGS.trusted is None, "left out with --tracin", FLAGS.trusted)
     attack = experiment.attack.split("(")[0]
     output_dir = FLAGS.output_dir or os.path.join(
         "results", f"{datetime.datetime.now():%Y%m%d-%H%M%S}-analyze-{attack}"
@@ -57,7 +61,10 @@ def main():
     common.check_writable("output_dir", output_dir)
     folder = pathlib.Path(output_dir)
     if (folder / "config.json").exists():
-        raise ValueError(f"output_dir={output_dir!r}: holds another study; allowed is a new folder")
+        checks.fail("output_dir", "a new folder, not one with results", output_dir)
+    checks.real("false_alarm_rate", FLAGS.false_alarm_rate, 0, 1, above=True, below=True)
+    alphas = common.shares("alpha")
+    sizes = common.integers("patch_size", "integers >= 1, such as 1,4,10", 1)
 
     # one that is not at hand is found before TensorFlow loads
     datasets.load(experiment.dataset, data_dir=experiment.data_dir, classes=experiment.classes)
@@ -66,22 +73,17 @@ def main():
 
     plan, defenses = _plan(experiment)
     setting = plan.settings[0]
-    studies = _studies(setting.attack) if plan.saved is None else {"saved poison": setting.attack}
+    studies = _studies(setting.attack, alphas, sizes) if plan.saved is None else {"saved poison": setting.attack}
     count = plan.counts[0] if plan.saved is None else len(plan.saved[0])
     for name in ("tracin", "trusted"):
-        if FLAGS[name].value and len(studies) > 1:
-            raise ValueError(f"{name}={FLAGS[name].value}: allowed with one attack, not with {', '.join(studies)}")
-    if FLAGS.tracin and FLAGS.trusted is not None:
-        raise ValueError(f"trusted={FLAGS.trusted}: allowed without tracin")
+        one = not FLAGS[name].value or len(studies) == 1
+        checks.require(name, one, f"left out with several attacks, {', '.join(studies)}", FLAGS[name].value)
     for study in studies.values() if plan.saved is None else ():
         dataclasses.replace(setting, attack=study).check(count)
     if FLAGS.tracin and setting.attack.kind != "targeted":
-        raise ValueError(f"tracin=True: allowed with targeted attacks, not with {', '.join(studies)}")
-    if FLAGS.examples is not None and FLAGS.examples < 2:
-        raise ValueError(f"examples={FLAGS.examples}: allowed is an integer >= 2")
-    clean = len(setting.rows) - count
-    if FLAGS.trusted is not None and not 2 <= FLAGS.trusted < clean:
-        raise ValueError(f"trusted={FLAGS.trusted}: allowed is 2 to less than the {clean} clean examples")
+        checks.fail("tracin", f"left out with {', '.join(studies)}, which is not a targeted attack", FLAGS.tracin)
+    if FLAGS.trusted is not None:
+        checks.integer("trusted", FLAGS.trusted, 2, len(setting.rows) - count - 1)  # not all of the clean examples
     folder.mkdir(parents=True, exist_ok=True)
     config = {"schema": SCHEMA, "experiment": experiment.to_dict(), "flags": _flags(), **provenance()}
     atomic.write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
@@ -92,7 +94,7 @@ def main():
     else:
         analyze_watch.watch_all(plan, studies, defenses, folder)
     if not FLAGS.quiet:
-        print(f"\nwritten to {output_dir}")
+        common.say(f"\nwritten to {checks.escaped(output_dir)}")
 
 
 def _flags():
@@ -100,17 +102,13 @@ def _flags():
     return {name: FLAGS[name].value for name in names}
 
 
-def _studies(attack):
+def _studies(attack, alphas, sizes):
     """Dict of title to attack: one, or one for each alpha or patch size."""
-    sizes = common.whole_numbers("patch_size", "allowed are whole numbers >= 1, such as 1,4,10")
-    for flag, values, name in (
-        ("alpha", FLAGS.alpha, "interpolation"),
-        ("patch_size", sizes, "feature_insertion"),
-    ):
-        if values is not None and attack.name != name:
-            raise ValueError(f"{flag}={','.join(map(str, values))}: allowed with --attack={name}")
-    if FLAGS.alpha is not None:
-        return {f"alpha {text}": dataclasses.replace(attack, alpha=_number("alpha", text)) for text in FLAGS.alpha}
+    for flag, values, name in (("alpha", alphas, "interpolation"), ("patch_size", sizes, "feature_insertion")):
+        checks.require(flag, values is None or attack.name == name, f"left out unless attack is {name}", values)
+    if alphas is not None:
+        titles = (f"alpha {text.strip()}" for text in FLAGS.alpha)
+        return {title: dataclasses.replace(attack, alpha=alpha) for title, alpha in zip(titles, alphas)}
     return {f"patch {size}": dataclasses.replace(attack, size=size) for size in sizes or ()} or {attack.name: attack}
 
 
@@ -119,24 +117,15 @@ def _plan(experiment):
     from tfshape import evaluation
 
     for name, default in (("engine", "fast"), ("adaptive", False), ("distribute", None)):
-        if getattr(experiment, name) != default:
-            raise ValueError(f"{name}={getattr(experiment, name)!r}: allowed is {default!r}")
-    if len(experiment.counts) > 1:
-        raise ValueError(f"num_poisons={experiment.num_poisons}: allowed is one count")
+        value = getattr(experiment, name)
+        checks.require(name, value == default, f"{default!r} for bin/analyze", value)
+    checks.require("num_poisons", len(experiment.counts) <= 1, "one count for bin/analyze", experiment.num_poisons)
     plan = evaluation.plan(experiment)
     named = experiment.shaping is not None or experiment.defense is not None
     defenses = {name: choice for name, choice in plan.defenses.items() if named or name == "none"}
     for name, choice in defenses.items():
-        if choice.sanitiser is not None:
-            raise ValueError(f"defense={name!r}: allowed are shapings")
+        checks.require("defense", choice.sanitiser is None, "shapings for bin/analyze", name)
     return plan, defenses
-
-
-def _number(flag, text):
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{flag}={text}: allowed are numbers, such as 0.2") from None
 
 
 def run():

@@ -67,10 +67,10 @@ def try_alarm(plan, defenses, folder):
                 "loudest": loud["score"].mode()[0] if len(loud) else "",
             }
         )
-    print(
+    common.say(
         f"\nsmoke alarm, false-alarm rate {FLAGS.false_alarm_rate:g}, {FLAGS.trusted} trusted examples; 95% intervals"
     )
-    print(pd.DataFrame(shown).to_string(index=False, float_format="{:.3f}".format))
+    common.say(pd.DataFrame(shown).to_string(index=False, float_format="{:.3f}".format))
 
 
 def trace(plan, defenses, folder):
@@ -114,8 +114,8 @@ def trace(plan, defenses, folder):
             low, high = statistics.mean_interval(values)
             row[f"at {k}"] = f"{values.mean():.3f}" + (f" [{low:.3f}, {high:.3f}]" if ranking != "chance" else "")
         shown.append(row)
-    print(f"\nprecision at k, {len(checkpoints)} checkpoints a training; means over trials with 95% intervals")
-    print(pd.DataFrame(shown).to_string(index=False))
+    common.say(f"\nprecision at k, {len(checkpoints)} checkpoints a training; means over trials with 95% intervals")
+    common.say(pd.DataFrame(shown).to_string(index=False))
 
 
 def _norms(model, checkpoints, x, y, loss, batch_size=256):

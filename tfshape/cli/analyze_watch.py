@@ -40,7 +40,7 @@ def watch_all(plan, studies, defenses, folder):
             write_csv(folder / "epochs.csv", pd.concat(tables))
         progress(len(work), len(work), "done")
     table = pd.concat(tables)
-    print(f"\n{_summary(table).to_string(index=False, float_format='{:.3f}'.format)}")
+    common.say(f"\n{_summary(table).to_string(index=False, float_format='{:.3f}'.format)}")
     figures.draw(folder, table, norms)
 
 
@@ -57,12 +57,12 @@ def _watch(setting, poisons, choice, folder, title):
     path = folder / f"artifacts-{figures.slug(title)}.csv"
     table = watch(setting, choice, poisons, FLAGS.every, examples, path, [note])
     size = len(setting.rows) + int((poisons.base < 0).sum())
-    print(f"\n{title}: {len(poisons)} of {size:,} examples are poison")
+    common.say(f"\n{title}: {len(poisons)} of {size:,} examples are poison")
     for prefix, words in (("", "before shaping"), ("shaped_", "after shaping")):
         names = [name for name in table if name.startswith("shaped_") == bool(prefix) and name != "epoch"]
         if names:
             shown = table[["epoch", *names]].rename(columns=lambda name: name.replace("shaped_", ""))
-            print(f"{words}\n{shown.to_string(index=False, float_format='{:.3f}'.format)}")
+            common.say(f"{words}\n{shown.to_string(index=False, float_format='{:.3f}'.format)}")
     return table, norms
 
 

@@ -18,6 +18,7 @@ import sys
 
 from absl import flags
 
+from tfshape import checks, models
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
@@ -31,24 +32,29 @@ flags.DEFINE_float("clip", 1.0, "l2 bound of an example's gradient, > 0")
 flags.DEFINE_float("noise", 1.0, "noise multiplier, > 0")
 flags.DEFINE_bool("secure_noise", False, "draw noise from the operating system's cryptographic generator")
 flags.DEFINE_string("canary", "gradient", f"where canaries are planted: {', '.join(CANARIES)}")
-flags.DEFINE_integer("canaries", 1000, "canaries of the one training, >= 20")
-flags.DEFINE_integer("steps", 2000, "single steps that are watched, >= 20")
-flags.DEFINE_integer("runs", 1000, "trainings with and without an input canary, >= 20")
+flags.DEFINE_integer("canaries", 1000, "canaries of the one training")
+flags.DEFINE_integer("steps", 2000, "single steps that are watched")
+flags.DEFINE_integer("runs", 1000, "trainings with and without an input canary")
 flags.DEFINE_float("delta", 1e-5, "delta at which epsilon is claimed and bounded, 0 < delta < 1")
 flags.DEFINE_float("confidence", 0.95, "probability, 0 to 1, with which the bounds hold, all games together")
 flags.DEFINE_integer("seed", 0, "seed of coins, images and batches; the noise is fresh")
 flags.DEFINE_string("output", None, "JSON file for the findings")
+common.bound(20, common.MOST, "canaries", "steps", "runs")
+common.bound(0, 2**32 - 1, "seed")
+common.bound(0, 1e6, "noise")
+common.bound(0, 1e30, "clip")
+common.bound(0, 1, "delta", "confidence")
 
 
 def main():
     """Runs the audit that the flags describe and prints its table."""
     _check()
-    if FLAGS.output:
-        common.check_writable("output", str(pathlib.Path(FLAGS.output).parent))
+    if FLAGS.output is not None:
+        common.check_writable_file("output", FLAGS.output)
 
     import pandas as pd
 
-    from tfshape import atomic, datasets, models, shaping
+    from tfshape import atomic, datasets, shaping
 
     dataset = datasets.load(FLAGS.dataset, data_dir=FLAGS.data_dir, classes=common.classes())
     model = models.build(FLAGS.model, dataset.input_shape, dataset.num_classes, seed=FLAGS.seed)
@@ -65,31 +71,23 @@ def main():
     table["verdict"] = ["refuted" if f.violated else "not refuted" for f in findings]
     shown = table[["game", "claimed", "lower", "plain", "guessed right", "verdict"]]
     names = {"claimed": "epsilon claimed", "lower": "epsilon proved", "plain": "of any mechanism"}
-    print(f"{FLAGS.model} on {FLAGS.dataset}, {shaper}; delta {FLAGS.delta:g}, {FLAGS.confidence:g} confidence")
-    print(shown.rename(columns=names).to_string(index=False, float_format="{:.2f}".format))
-    if FLAGS.output:
+    common.say(f"{FLAGS.model} on {FLAGS.dataset}, {shaper}; delta {FLAGS.delta:g}, {FLAGS.confidence:g} confidence")
+    common.say(shown.rename(columns=names).to_string(index=False, float_format="{:.2f}".format))
+    if FLAGS.output is not None:
         atomic.write_text(pathlib.Path(FLAGS.output), json.dumps({"schema": 1, "findings": rows}, indent=2) + "\n")
     if any(finding.violated for finding in findings):
         sys.exit(1)
 
 
 def _check():
-    limits = {
-        "noise": (0, float("inf"), "a number > 0"),
-        "clip": (0, float("inf"), "a number > 0"),
-        "delta": (0, 1, "0 < delta < 1"),
-        "confidence": (0, 1, "0 < confidence < 1"),
-    }
-    for name, (low, high, words) in limits.items():
-        if not low < FLAGS[name].value < high:
-            raise ValueError(f"{name}={FLAGS[name].value!r}: allowed is {words}")
-    for name in ("canaries", "steps", "runs"):
-        if FLAGS[name].value < 20:
-            raise ValueError(f"{name}={FLAGS[name].value!r}: allowed is a count >= 20")
-    if not 0 <= FLAGS.seed < 2**32:
-        raise ValueError(f"seed={FLAGS.seed!r}: allowed is an integer from 0 to 2**32 - 1")
-    if FLAGS.canary not in CANARIES:
-        raise ValueError(f"canary={FLAGS.canary!r}: allowed is {', '.join(CANARIES)}")
+    for name in ("noise", "clip"):
+        checks.real(name, FLAGS[name].value, 0, above=True)
+    for name in ("delta", "confidence"):
+        checks.real(name, FLAGS[name].value, 0, 1, above=True, below=True)
+    checks.choice("canary", FLAGS.canary, CANARIES)
+    common.check_data()
+    common.classes()
+    checks.choice("model", FLAGS.model, models.names())
 
 
 def _findings(shape, model, train):

@@ -25,6 +25,7 @@ import pathlib
 
 from absl import flags
 
+from tfshape import checks
 from tfshape.benchmarks import shaping
 from tfshape.cli import common
 
@@ -49,6 +50,8 @@ flags.DEFINE_float("block_seconds", DEFAULT.block_seconds, "about how long a blo
 flags.DEFINE_float("timeout", DEFAULT.timeout, "seconds after which first steps, or a block, are given up")
 flags.DEFINE_float("memory_limit_gb", None, "GB a process may hold before it is ended; default: half the machine's")
 flags.DEFINE_string("output_dir", None, "where results go; default results/<time>-benchmark-<suite>")
+common.bound(1, common.MOST, "steps_per_execution", "blocks")
+common.bound(0, common.MOST, "block_seconds", "timeout", "memory_limit_gb")
 
 
 def main():
@@ -60,7 +63,7 @@ def main():
     common.check_writable("output_dir", output_dir)
     folder = pathlib.Path(output_dir)
     if (folder / "benchmark.csv").exists():
-        raise ValueError(f"output_dir={output_dir!r}: holds another benchmark; allowed is a new directory")
+        checks.fail("output_dir", "a new folder, not one with a benchmark", output_dir)
 
     from tfshape import atomic, tables
 
@@ -83,26 +86,26 @@ def main():
     elif FLAGS.suite == "attacks":
         from tfshape.benchmarks import attacks
 
-        print(attacks.table(attacks.rows(FLAGS.art_python, settings.blocks, save)))
+        common.say(attacks.table(attacks.rows(FLAGS.art_python, settings.blocks, save)))
     else:
         from tfshape.benchmarks import report
 
         with common.progress() as progress:
             rows = shaping.measure(settings, progress, save)
-        print(report.table(rows))
+        common.say(report.table(rows))
         report.draw(rows, folder / "benchmark.png")
     if not FLAGS.quiet:
-        print(f"\nwritten to {output_dir}")
+        common.say(f"\nwritten to {checks.escaped(output_dir)}")
 
 
 def _settings():
     values = {name: FLAGS[name].value for name in DEFAULT.__dataclass_fields__}
-    values["batch_sizes"] = common.whole_numbers("batch_sizes", "allowed are whole numbers, such as 64,256")
+    values["batch_sizes"] = common.integers("batch_sizes", "integers >= 1, such as 64,256", 1)
     others = set(values) - {"blocks"} if FLAGS.suite != "shaping" else set()
     for name in others | ({"art_python"} if FLAGS.suite != "attacks" else set()):
         if FLAGS[name].present:
             allowed = "attacks" if name == "art_python" else "shaping"
-            raise ValueError(f"{name}={FLAGS[name].value!r}: is a flag of --suite={allowed}")
+            checks.fail(name, f"left out unless suite is {allowed}", FLAGS[name].value)
     return DEFAULT(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 

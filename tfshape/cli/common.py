@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import pathlib
+import re
 import signal
 import sys
 import tempfile
@@ -14,10 +15,13 @@ import traceback
 
 from absl import flags
 
-from tfshape import banner
+from tfshape import banner, checks, datasets
 
 FLAGS = flags.FLAGS
 LINE_SECONDS = 15
+MOST = 1_000_000  # of any count; what is more is a slip, and would run for years
+LONGEST = 900  # characters of an error
+_DIGITS = 18  # of an integer in a list
 PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
 
 _interrupts: list[int] = []
@@ -40,12 +44,11 @@ def run(main):
     program = main.__module__.rsplit(".", 1)[-1]
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        rest = FLAGS(sys.argv)[1:]
+        rest = _parse(sys.argv)
         if FLAGS.help or FLAGS.helpfull:
             print(_help(main, FLAGS.helpfull))
             sys.exit(0)
-        if rest:
-            raise flags.Error(f"{rest[0]!r}: not a flag; allowed are --name=value flags, see --help")
+        _check(rest)
         main()
     except flags.Error as error:
         _fail(program, error)
@@ -65,19 +68,65 @@ def run(main):
     sys.exit(0)
 
 
-def whole_numbers(flag, words):
-    """The value of a list flag as a tuple of ints >= 0, or None. Raises ValueError saying `words` for anything else."""
+def bound(low, high, *names):
+    """Bounds the values of number flags, from `low` to `high`; --help tells them."""
+    for name in names:
+        FLAGS[name].parser = type(FLAGS[name].parser)(low, high)
+
+
+def integers(flag, allowed, low):
+    """The value of a list flag as a tuple of ints >= `low`, or None.
+
+    Raises ValueError, which says what is `allowed`, for anything else.
+    """
+    items = FLAGS[flag].value
+    good = items is None or (items and all(item.strip().isdecimal() and len(item) <= _DIGITS for item in items))
+    numbers = tuple(map(int, items)) if good and items else None
+    checks.require(flag, good and all(number >= low for number in numbers or ()), allowed, _joined(items))
+    return numbers
+
+
+def shares(flag):
+    """The value of a list flag as a tuple of floats from 0 to 1, or None. Raises ValueError for anything else."""
     items = FLAGS[flag].value
     if items is None:
         return None
-    if not all(item.strip().isdecimal() for item in items):
-        raise ValueError(f"{flag}={','.join(items)}: {words}")
-    return tuple(int(item) for item in items)
+    try:
+        numbers = tuple(map(float, items))
+    except ValueError:
+        numbers = ()
+    good = numbers and all(0 <= number <= 1 for number in numbers)
+    checks.require(flag, good, "numbers from 0 to 1, such as 0.1,0.4", _joined(items))
+    return numbers
+
+
+def _joined(items):
+    return None if items is None else ",".join(items)
 
 
 def classes():
     """The value of --classes, as `ts.datasets.load` takes it."""
-    return whole_numbers("classes", "allowed is a list of class numbers, such as 3,4")
+    numbers = integers("classes", "class numbers, such as 3,4", 0)
+    good = numbers is None or len(set(numbers)) == len(numbers) >= 2
+    checks.require("classes", good, "at least 2 different class numbers, such as 3,4", numbers)
+    return numbers
+
+
+def check_data():
+    """Raises ValueError unless --dataset and --data_dir name what may be there; loads nothing."""
+    name = FLAGS.dataset
+    if FLAGS.data_dir is not None:
+        check_folder("data_dir", FLAGS.data_dir)
+    if name.startswith("npz:"):
+        file = os.path.isfile(os.path.expanduser(name[4:]))
+        checks.require("dataset", file, "npz: and the path of a file, tfds: and a name, or a name", name)
+    elif not name.startswith("tfds:"):
+        checks.choice("dataset", name, [*datasets.names(), "tfds:NAME", "npz:PATH"])
+
+
+def check_folder(flag, path):
+    """Raises ValueError unless `path` is a folder."""
+    checks.require(flag, os.path.isdir(os.path.expanduser(path)), "an existing folder", path)
 
 
 def check_writable(flag, path):
@@ -86,9 +135,29 @@ def check_writable(flag, path):
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     try:
+        for part in pathlib.Path(path).parts:  # none may be longer than the file system allows
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(os.path.join(folder, part))
         tempfile.TemporaryFile(dir=folder).close()  # os.access says yes to root, even where no file can be made
     except OSError:
-        raise ValueError(f"{flag}={path!r}: cannot be written; allowed is a folder that can") from None
+        checks.fail(flag, "a writable folder, or a new one in such a folder", path)
+
+
+def check_writable_file(flag, path):
+    """Raises ValueError unless a file can be made at `path`, or the one that is there be replaced."""
+    file = os.path.basename(path) and (os.path.isfile(path) or not os.path.lexists(path))
+    checks.require(flag, file, "the path of a file, or of a new one", path)
+    check_writable(flag, os.path.dirname(path) or ".")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)
+    except OSError:
+        checks.fail(flag, "the path of a file, of at most 255 bytes in each name", path)
+
+
+def say(text):
+    """Prints `text`, in which control characters, such as of a file's name or of a stored error, are escaped."""
+    print("\n".join(map(checks.escaped, str(text).split("\n"))))
 
 
 @contextlib.contextmanager
@@ -105,6 +174,7 @@ def progress():
     def show(done, total, words):
         nonlocal last
         _stop_if_interrupted()
+        words = checks.escaped(words)
         bar.total, bar.n = total, done
         bar.set_postfix_str(words)
         now = time.monotonic()
@@ -145,8 +215,56 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
         return spec
 
 
+def _parse(argv):
+    """Sets the flags from `argv`; returns what is no flag of ours. Raises ValueError or flags.Error for bad values."""
+    try:
+        return FLAGS(argv, known_only=True)[1:]  # absl itself takes minutes to find what a long unknown name is like
+    except flags.IllegalFlagValueError as error:
+        _refuse(error)
+    except (flags.CantOpenFlagFileError, UnicodeDecodeError):
+        given = next(text for text in argv if text.lstrip("-").startswith("flagfile"))
+        checks.fail("flagfile", "a readable text file with one flag in each line", given)
+    except ValueError as error:  # --noquiet=1
+        raise flags.Error(error) from None
+
+
+def _refuse(error):
+    """Raises ValueError in our form for the value that absl refuses with `error`."""
+    name = re.match(r"flag --(\w+)=", str(error)).group(1)
+    value = str(error)[len(f"flag --{name}=") : -len(f": {error.__context__}")]
+    parser = FLAGS[name].parser
+    low, high = (getattr(parser, bound, None) for bound in ("lower_bound", "upper_bound"))
+    with contextlib.suppress(ValueError):
+        value = parser.convert(value) if hasattr(parser, "convert") else value
+    if FLAGS[name].boolean:
+        checks.fail(name, "true or false", value)
+    elif isinstance(parser, flags.EnumParser):
+        checks.choice(name, value, parser.enum_values)
+    elif isinstance(parser, flags.IntegerParser):
+        checks.integer(name, value, low, high)
+    elif isinstance(parser, flags.FloatParser):
+        checks.real(name, value, -math.inf if low is None else low, math.inf if high is None else high)
+    checks.fail(name, "values with commas between", value)
+
+
+def _check(rest):
+    """Raises for arguments that are no flags, and for values that no flag can have."""
+    if rest:
+        name = rest[0].lstrip("-").split("=")[0]
+        if name and rest[0].startswith("-"):
+            raise flags.Error(f"unknown flag {checks.shown(f'--{name}')}{checks.did_you_mean(name, FLAGS)}")
+        raise flags.Error(f"arguments must be flags such as --quiet or --seed=1, got {checks.shown(rest[0])}")
+    for name in (name for name in FLAGS if FLAGS[name].present):
+        value = FLAGS[name].value
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                checks.require(name, "\0" not in text, "without null characters", text)
+        checks.require(name, not isinstance(value, str) or value.strip(), "non-empty", value)
+
+
 def _fail(program, message):
-    print(f"{program}: {' '.join(str(message).split())}", file=sys.stderr)
+    text = checks.escaped(" ".join(str(message).split()))
+    print(f"{program}: {text if len(text) <= LONGEST else f'{text[:LONGEST]}…'}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -14,6 +14,7 @@ import pathlib
 
 from absl import flags
 
+from tfshape import checks
 from tfshape.cli import common, experiments
 
 FLAGS = flags.FLAGS
@@ -27,17 +28,14 @@ flags.DEFINE_integer(
     "which it makes faster on dense models with few poisons, where the bits of the poison are others",
 )
 flags.DEFINE_string("output", None, "folder to write")
+common.bound(1, common.MOST, "targets", "targets_at_once")
 
 
 def main():
     """Crafts and saves what the flags say."""
-    if not FLAGS.output:
-        raise ValueError(f"output={FLAGS.output!r}: allowed is a folder to write, such as --output=poisons")
-    if FLAGS.targets is not None and FLAGS.targets < 1:
-        raise ValueError(f"targets={FLAGS.targets}: allowed is an integer of at least 1")
+    checks.require("output", FLAGS.output, "a folder to write, such as --output=poisons", FLAGS.output)
     experiment = experiments.from_flags(trials=FLAGS.trials if FLAGS.targets is None else FLAGS.targets)
-    if len(experiment.counts) > 1:
-        raise ValueError(f"num_poisons={experiment.num_poisons}: allowed is one count")
+    checks.require("num_poisons", len(experiment.counts) <= 1, "one count", experiment.num_poisons)
     common.check_writable("output", FLAGS.output)
 
     from tfshape import atomic, evaluation
@@ -45,8 +43,8 @@ def main():
 
     plan = evaluation.plan(experiment)  # what is not allowed is found before anything is written
     shaped = [choice.shaper for choice in plan.defenses.values() if choice.shaper is not None]
-    if experiment.adaptive and len(shaped) > 1:
-        raise ValueError(f"defense={experiment.defense!r}: allowed is one shaping to adapt to")
+    one = not experiment.adaptive or len(shaped) <= 1
+    checks.require("defense", one, "one shaping, to which --adaptive adapts", experiment.defense)
     _check_together(experiment, plan.settings[0].attack)
     config = experiment.of_a_trial()
     if FLAGS.targets_at_once > 1:
@@ -68,19 +66,18 @@ def main():
                     if not path.exists():
                         poisons.save(path)
         progress(experiment.trials, experiment.trials, "done")
-    print(f"{FLAGS.output}: poison of {experiment.attack} for {experiment.trials} trials")
+    common.say(f"{checks.escaped(FLAGS.output)}: poison of {experiment.attack} for {experiment.trials} trials")
 
 
 def _check_together(experiment, attack):
     """Raises ValueError unless --targets_at_once is 1 or the attack's poison can be crafted at once."""
-    if FLAGS.targets_at_once < 1:
-        raise ValueError(f"targets_at_once={FLAGS.targets_at_once}: allowed is an integer of at least 1")
     own = experiment.adaptive or experiment.knowledge == "white_box" or experiment.finetune_examples is not None
     if FLAGS.targets_at_once > 1 and (own or not getattr(attack, "crafts_together", False)):
-        raise ValueError(
-            f"targets_at_once={FLAGS.targets_at_once}: allowed is 1 unless --attack is gradient_matching(retrain=0), "
-            "one restart, --noadaptive, --knowledge other than white_box and no --finetune_examples"
+        allowed = (
+            "1 unless --attack is gradient_matching(retrain=0) with one restart, --knowledge is not white_box, and "
+            "neither --adaptive nor --finetune_examples is given"
         )
+        checks.fail("targets_at_once", allowed, FLAGS.targets_at_once)
 
 
 def _craft(attack, problems):
@@ -92,7 +89,7 @@ def _continues(about, config):
     if not about.exists():
         return False
     if json.loads(about.read_text("utf-8")).get("experiment") != json.loads(json.dumps(config)):
-        raise ValueError(f"output={FLAGS.output!r}: holds other poison; allowed is a new folder")
+        checks.fail("output", "a new folder, or one with poison of these flags", FLAGS.output)
     return True
 
 

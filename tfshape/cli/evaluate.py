@@ -18,6 +18,7 @@ import os
 
 from absl import flags
 
+from tfshape import checks
 from tfshape.cli import common, experiments
 
 FLAGS = flags.FLAGS
@@ -39,17 +40,17 @@ def main():
         results = evaluation.evaluate(experiment, output_dir, progress)
     if not distribution.leads(experiment.distribute):
         return
-    print(results.caption())
-    print(results.table().to_string(index=False))
+    common.say(results.caption())
+    common.say(results.table().to_string(index=False))
     if "success" not in results.trials[0]:
-        print(f"\naccuracy on each class:\n{results.classes().to_string(index=False)}")
+        common.say(f"\naccuracy on each class:\n{results.classes().to_string(index=False)}")
     if len(experiment.counts) > 1 and "intended_label" in results.trials[0]:
-        print(f"\nadversary's cost, the least number of poisons:\n{results.cost().to_string(index=False)}")
+        common.say(f"\nadversary's cost, the least number of poisons:\n{results.cost().to_string(index=False)}")
     for defense, words in results.statements.items():
-        print(f"\n{defense}: {words}")
+        common.say(f"\n{defense}: {words}")
     reporting.draw(output_dir)
     if not FLAGS.quiet:
-        print(f"\nwritten to {output_dir}")
+        common.say(f"\nwritten to {checks.escaped(output_dir)}")
 
 
 def run():

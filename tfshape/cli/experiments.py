@@ -1,8 +1,12 @@
 """Flags that describe an experiment, which several binaries share."""
 
+import glob
+import os
+
 from absl import flags
 
-from tfshape import attacks, calls, datasets, models
+from tfshape import attacks, calls, checks, datasets, models
+from tfshape.attacks import target_rule
 from tfshape.cli import common
 from tfshape.evaluation.experiment import (
     DISTRIBUTE,
@@ -11,7 +15,6 @@ from tfshape.evaluation.experiment import (
     SAMPLING,
     SCENARIOS,
     Experiment,
-    require,
     require_engine,
 )
 
@@ -62,6 +65,12 @@ flags.DEFINE_string("distribute", None, f"train a victim on several devices: {' 
 flags.DEFINE_float("delta", Experiment.delta, "delta at which epsilon is reported")
 flags.DEFINE_bool("controls", Experiment.controls, "train each victim also without the attack")
 flags.DEFINE_integer("seed", Experiment.seed, "seed that everything random derives from")
+common.bound(1, common.MOST, "trials", "count_trials", "batch_size", "epochs", "num_microbatches")
+common.bound(1, common.MOST, "finetune_examples", "finetune_batch_size", "finetune_epochs")
+common.bound(0, 2**32 - 1, "seed")
+common.bound(0, 1, "budget", "eps", "delta")
+common.bound(0, 1e6, "noise", "epsilon", "learning_rate", "finetune_learning_rate")
+common.bound(0, 1e30, "clip")
 
 
 def from_flags(**changes):
@@ -70,15 +79,23 @@ def from_flags(**changes):
     Names are looked up here too, before TensorFlow is imported for what is behind them.
     """
     values = {name: FLAGS[name].value for name in Experiment.__dataclass_fields__}
-    counts = common.whole_numbers("num_poisons", "allowed are whole numbers >= 1, such as 1,5,25")
+    common.check_data()
+    if FLAGS.poisons is not None:
+        files = glob.glob(os.path.join(glob.escape(FLAGS.poisons), "*.npz"))
+        checks.require("poisons", files, "a folder with .npz files", FLAGS.poisons)
+    counts = common.integers("num_poisons", "integers >= 1, such as 1,5,25", 1)
     values["num_poisons"] = counts[0] if counts is not None and len(counts) == 1 else counts
     experiment = Experiment(**{**values, "classes": common.classes(), **changes})
-    require("model", experiment.model, experiment.model in models.names(), ", ".join(models.names()))
+    checks.choice("model", experiment.model, models.names())
+    if experiment.surrogate_model is not None:
+        checks.choice("surrogate_model", experiment.surrogate_model, models.names())
+    models.Recipe(experiment.optimizer, experiment.learning_rate, experiment.batch_size, experiment.epochs)
     if experiment.poisons is None:
-        name = calls.parse("attack", experiment.attack)[0]
-        require("attack", experiment.attack, name in attacks.names(), ", ".join(attacks.names()))
-    if not experiment.dataset.startswith(("tfds:", "npz:")):
-        words = ", ".join([*datasets.names(), "tfds:NAME", "npz:PATH"])
-        require("dataset", experiment.dataset, experiment.dataset in datasets.names(), words)
+        checks.choice("attack", calls.parse("attack", experiment.attack)[0], attacks.names())
+    target_rule.parse(experiment.target_rule)
+    for name in ("shaping", "defense"):
+        if getattr(experiment, name) is not None:
+            for text in calls.split(name, getattr(experiment, name)):
+                calls.parse_chain(name, text)
     require_engine(experiment.engine)
     return experiment

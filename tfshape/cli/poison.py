@@ -18,11 +18,12 @@ import os
 
 from absl import flags
 
-from tfshape import atomic, calls
+from tfshape import atomic, calls, checks
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
 SCHEMA = 1
+TRANSFORMS = ("flip_labels", "stamp", "stamp_test", "insert", "replace", "perturb")
 
 flags.DEFINE_string("dataset", "fashion_mnist_mini", "dataset: a name, tfds:<name> or npz:<path>")
 flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")
@@ -34,13 +35,15 @@ flags.DEFINE_string("output", None, "file to write, .tfrecord or .npz")
 
 def main():
     """Loads, poisons and writes what the flags say."""
-    if not FLAGS.transform:
-        raise ValueError("transform=[]: allowed is at least one, such as --transform='flip_labels(rate=0.1)'")
-    if FLAGS.output is None or not FLAGS.output.endswith((".npz", ".tfrecord")):
-        raise ValueError(f"output={FLAGS.output!r}: allowed is a file name that ends in .npz or .tfrecord")
+    allowed = "given at least once, such as --transform='flip_labels(rate=0.1)'"
+    checks.require("transform", FLAGS.transform, allowed, FLAGS.transform)
+    good = FLAGS.output is not None and FLAGS.output.endswith((".npz", ".tfrecord"))
+    checks.require("output", good, "the name of a file that ends in .npz or .tfrecord", FLAGS.output)
     for text in FLAGS.transform:
-        calls.parse("transform", text)
-    common.check_writable("output", os.path.dirname(FLAGS.output))
+        checks.choice("transform", calls.parse("transform", text)[0], TRANSFORMS)
+    common.check_data()
+    common.classes()
+    common.check_writable_file("output", FLAGS.output)
 
     import tensorflow as tf
 
@@ -55,9 +58,9 @@ def main():
         with common.progress() as progress:
             x, y, is_poison = _collect(poisoned, progress)
     except tf.errors.InvalidArgumentError as error:  # what only the examples themselves show
-        raise ValueError(f"transform={FLAGS.transform}: {error.message.splitlines()[0]}") from None
-    if y.max() >= data.num_classes:
-        raise ValueError(f"transform={FLAGS.transform}: gives label {y.max()}, allowed are 0 to {data.num_classes - 1}")
+        raise ValueError(f"transform={checks.shown(FLAGS.transform)}: {error.message.splitlines()[0]}") from None
+    allowed = f"0 to {data.num_classes - 1}"
+    checks.require("labels after --transform", y.max() < data.num_classes, allowed, y.max())
     about = {
         "schema": SCHEMA,
         "dataset": FLAGS.dataset,
@@ -75,7 +78,8 @@ def main():
         _save(file, x, y, is_poison)
         with open(beside, "w", encoding="utf-8") as listing:
             json.dump(about, listing)
-    print(f"{FLAGS.output}: {len(y)} examples; {is_poison.sum()} are poison, listed in {FLAGS.output}.json")
+    name = checks.escaped(FLAGS.output)
+    common.say(f"{name}: {len(y)} examples; {is_poison.sum()} are poison, listed in {name}.json")
 
 
 def _transforms(num_classes):
@@ -88,9 +92,7 @@ def _transforms(num_classes):
         return poison.blend(pattern if pattern == "noise" else _array("pattern", pattern), **options)
 
     def target(value):
-        if isinstance(value, int) and value >= num_classes:
-            raise ValueError(f"transform: target_class={value}, allowed is 0 to {num_classes - 1}")
-        return value
+        return checks.integer("target_class", value, 0, num_classes - 1)
 
     def read(text):
         return calls.build("trigger", str(text), {**triggers, "blend": blend})
@@ -114,9 +116,9 @@ def _transforms(num_classes):
         return poison.perturb(_array("deltas", deltas), mark=True, **options)
 
     functions = flip_labels, stamp, stamp_test, insert, replace, perturb
-    for function in functions:
-        function.__qualname__ = function.__name__  # what a message about its arguments says
-    return {function.__name__: function for function in functions}
+    for name, function in zip(TRANSFORMS, functions):
+        function.__qualname__ = name  # what a message about its arguments says
+    return dict(zip(TRANSFORMS, functions))
 
 
 def _array(argument, path):
@@ -126,9 +128,9 @@ def _array(argument, path):
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
-        raise ValueError(f"transform: {argument}={path!r}: {error.strerror or error}") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"transform: {argument}={path!r}: allowed is an .npy file of numbers: {error}") from None
+        raise ValueError(f"{argument} {checks.shown(path)} cannot be read: {error.strerror or error}") from None
+    except (ValueError, TypeError):
+        checks.fail(argument, "the path of an .npy file of numbers", path)
 
 
 def _collect(dataset, progress):
@@ -141,7 +143,7 @@ def _collect(dataset, progress):
         count += len(part[1])
         progress(count, max(total, count), "poisoning")
     if not parts:
-        raise ValueError(f"transform={FLAGS.transform}: leaves no examples")
+        checks.fail("transform", "one that leaves examples", FLAGS.transform)
     return [np.concatenate(part) for part in zip(*parts)]
 
 

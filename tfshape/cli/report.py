@@ -15,6 +15,7 @@ import sys
 
 from absl import flags
 
+from tfshape import checks
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
@@ -25,8 +26,8 @@ flags.DEFINE_string("output_dir", None, "where the report goes; default DIR/repo
 
 def main():
     """Writes the report that the flags describe."""
-    if not FLAGS.study:
-        raise ValueError(f"study={FLAGS.study!r}: allowed is a folder of bin/sweep or bin/evaluate, bin/report DIR")
+    folder = FLAGS.study is not None and os.path.isdir(FLAGS.study)
+    checks.require("study", folder, "a folder that bin/sweep or bin/evaluate wrote: bin/report FOLDER", FLAGS.study)
     output_dir = FLAGS.output_dir or os.path.join(FLAGS.study, "report")
     common.check_writable("output_dir", output_dir)
 
@@ -40,7 +41,7 @@ def main():
         _add_of_evaluation(material, folder)
     paths = reporting.write(material, output_dir)
     if not FLAGS.quiet:
-        print(f"written: {', '.join(map(str, paths))}")
+        common.say(f"written: {checks.escaped(', '.join(map(str, paths)))}")
 
 
 def _add_of_evaluation(material, folder):

@@ -15,6 +15,7 @@ import pathlib
 
 from absl import flags
 
+from tfshape import checks
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
@@ -27,19 +28,23 @@ flags.DEFINE_list("rates", None, "indiscriminate: only these shares of poison: 0
 flags.DEFINE_integer("trials", None, "trainings of each cell, each of another seed; default 1, 5 and 20, by the table")
 flags.DEFINE_integer("workers", None, "how many trials at a time; default one a core, as far as memory goes")
 flags.DEFINE_string("output_dir", os.path.join("results", "reproduction"), "where results go")
+common.bound(1, common.MOST, "trials", "workers")
 
 
 def main():
     """Makes the tables that the flags name and prints them."""
-    if FLAGS.table is None:
-        raise ValueError(f"table=None: allowed is {', '.join((*TABLES, 'all'))}")
+    checks.choice("table", FLAGS.table, (*TABLES, "all"))
+    if FLAGS.dataset is not None:
+        common.check_data()
+    elif FLAGS.data_dir is not None:
+        common.check_folder("data_dir", FLAGS.data_dir)
     common.check_writable("output_dir", FLAGS.output_dir)
     names = TABLES if FLAGS.table == "all" else (FLAGS.table,)
     options = {name: value for name in ("dataset", "data_dir", "trials") if (value := FLAGS[name].value) is not None}
-    if FLAGS.rates is not None and names != ("indiscriminate",):
-        raise ValueError(f"rates={','.join(FLAGS.rates)}: allowed with table=indiscriminate only")
-    if FLAGS.rates is not None:
-        options["rates"] = _rates()
+    rates = common.shares("rates")
+    if rates is not None:
+        checks.require("rates", names == ("indiscriminate",), "left out unless table is indiscriminate", rates)
+        options["rates"] = rates
 
     from tfshape import atomic, studies
     from tfshape.studies import reproduction
@@ -51,26 +56,19 @@ def main():
         with common.progress() as progress:
             text, counts = reproduction.run(name, found[name], studies.Local(FLAGS.workers, log=log), progress)
         if counts["failed"]:
-            print(studies.status(folder / name))
+            common.say(studies.status(folder / name))
         text += f"\nMade by `{_command(name)}`.\n"
-        print(text)
+        common.say(text)
         texts.append(text)
     atomic.write_text(folder / "reproduction.md", "\n".join(texts))
     if not FLAGS.quiet:
-        print(f"written to {FLAGS.output_dir}")
+        common.say(f"written to {checks.escaped(FLAGS.output_dir)}")
 
 
 def _command(name):
     given = [flag for flag in ("dataset", "rates", "trials") if FLAGS[flag].present]
     words = [f"--{flag}={','.join(value) if isinstance(value := FLAGS[flag].value, list) else value}" for flag in given]
     return " ".join(["bin/reproduce", f"--table={name}", *words])
-
-
-def _rates():
-    try:
-        return tuple(map(float, FLAGS.rates))
-    except ValueError:
-        raise ValueError(f"rates={','.join(FLAGS.rates)}: allowed is a list of shares, such as 0.1,0.4") from None
 
 
 def run():

@@ -13,6 +13,7 @@ bin/report makes a page of it.
 
 from absl import flags
 
+from tfshape import checks
 from tfshape.cli import common, experiments
 
 FLAGS = flags.FLAGS
@@ -27,41 +28,45 @@ flags.DEFINE_string("address", None, "ray: of a running cluster, or auto; defaul
 flags.DEFINE_integer("stack", 1, "train the victims of up to so many trials side by side, where that is possible")
 flags.DEFINE_bool("retry_failed", False, "try trials that failed again")
 flags.DEFINE_string("status", None, "print the state of the study in this folder, and nothing else")
+common.bound(1, common.MOST, "workers", "stack")
+common.bound(0, 1e6, "memory")
 
 
 def main():
     """Runs the study that the flags describe, or prints the state of one."""
+    if FLAGS.status is not None:
+        from tfshape import studies
+
+        common.say(studies.status(FLAGS.status))
+        return
+    allowed = "a folder to write, such as --output_dir=study"
+    checks.require("output_dir", FLAGS.output_dir, allowed, FLAGS.output_dir)
+    common.check_writable("output_dir", FLAGS.output_dir)
+    experiment = experiments.from_flags()
+
     from tfshape import studies
 
-    if FLAGS.status is not None:
-        print(studies.status(FLAGS.status))
-        return
-    if not FLAGS.output_dir:
-        raise ValueError(f"output_dir={FLAGS.output_dir!r}: allowed is a folder to write, such as --output_dir=study")
-    common.check_writable("output_dir", FLAGS.output_dir)
     runner = _runner(studies)
-    if FLAGS.stack < 1:
-        raise ValueError(f"stack={FLAGS.stack}: allowed is an integer of at least 1")
-    grid = studies.points(experiments.from_flags(), studies.parse(FLAGS.grid))
+    grid = studies.points(experiment, studies.parse(FLAGS.grid))
     study = studies.experiments(FLAGS.output_dir, grid)
     if not studies.known(study):
         studies.check(grid)
     with common.progress() as progress:
         counts = studies.run(study, runner, FLAGS.retry_failed, FLAGS.stack, progress)
-    print(_table(study.folder))
+    common.say(_table(study.folder))
     if counts["failed"]:
-        print(studies.status(study.folder))
+        common.say(studies.status(study.folder))
     if not FLAGS.quiet:
-        print(f"\nwritten to {FLAGS.output_dir}; bin/report {FLAGS.output_dir} makes a page of it")
+        folder = checks.escaped(FLAGS.output_dir)
+        common.say(f"\nwritten to {folder}; bin/report {folder} makes a page of it")
 
 
 def _runner(studies):
     if FLAGS.runner == "ray":
         if FLAGS.memory is not None:
-            raise ValueError(f"memory={FLAGS.memory}: allowed with runner=local only; Ray bounds memory itself")
+            checks.fail("memory", "left out with runner=ray; Ray bounds memory itself", FLAGS.memory)
         return studies.OnRay(FLAGS.address, FLAGS.workers)
-    if FLAGS.address is not None:
-        raise ValueError(f"address={FLAGS.address!r}: allowed with runner=ray only")
+    checks.require("address", FLAGS.address is None, "left out unless runner is ray", FLAGS.address)
     return studies.Local(FLAGS.workers, FLAGS.memory, f"{FLAGS.output_dir}/workers.log")
 
 

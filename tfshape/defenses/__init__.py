@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfshape import calls, plugins
+from tfshape import calls, checks, plugins
 from tfshape.defenses.activation_clustering import ActivationClustering
 from tfshape.defenses.base import Defense, Trained
 from tfshape.defenses.deep_partition_aggregation import DeepPartitionAggregation
@@ -64,9 +64,7 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Any:
     """The class of the defense of that name. Raises ValueError for an unknown one."""
-    if name not in _DEFENSES:
-        raise ValueError(f"defense must be one of {', '.join(_DEFENSES)}, got {name!r}")
-    return _DEFENSES[name]
+    return _DEFENSES[checks.choice("defense", name, _DEFENSES)]
 
 
 def register(cls: Any) -> Any:

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.defenses import base
 
 _FIRST = 0x30
@@ -35,9 +36,9 @@ class ActivationClustering(base.Filter):
     name = "activation_clustering"
 
     def __post_init__(self):
-        base.require_count("components", self.components)
-        base.require_share("size", self.size, 0.0, 0.5000001)
-        base.require_share("silhouette", self.silhouette, -1.0, 1.0)
+        checks.integer("components", self.components, 1)
+        checks.real("size", self.size, 0, 0.5, above=True)
+        checks.real("silhouette", self.silhouette, -1, 1, below=True)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the suspect clusters, bool [N]."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfshape import models
+from tfshape import checks, models
 
 if TYPE_CHECKING:
     import keras
@@ -67,11 +66,8 @@ class Defense:
         raise NotImplementedError
 
     def __str__(self):
-        given = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
-        ]
+        values = {field.name: checks.scalar(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        given = [f"{f.name}={values[f.name]!r}" for f in dataclasses.fields(self) if values[f.name] != f.default]
         return f"{self.name}({', '.join(given)})" if given else self.name
 
 
@@ -109,8 +105,7 @@ def fit_further(model, x, y, recipe, seed):
     """Trains `model` on arrays x, y with batches no larger than the data. Returns it."""
     import tensorflow as tf
 
-    if not len(y):
-        raise ValueError("kept must be at least one example to train on, got 0")
+    checks.require("kept", len(y), "at least one example to train on", len(y))
     data = tf.data.Dataset.from_tensor_slices((x, np.asarray(y, np.int32)))
     models.fit(model, data, dataclasses.replace(recipe, batch_size=min(recipe.batch_size, len(y))), seed)
     return model
@@ -147,15 +142,3 @@ def lowest(scores, groups, share):
         order = members[np.argsort(scores[members], kind="stable")]
         kept[order[len(order) - int(share * len(order) + 1e-9) :]] = False
     return kept
-
-
-def require_share(name, value, low=0.0, high=1.0):
-    """Raises ValueError unless low <= value < high."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not low <= value < high:
-        raise ValueError(f"{name} must be a number from {low:g} to below {high:g}, got {value!r}")
-
-
-def require_count(name, value, low=1):
-    """Raises ValueError unless value is an integer of at least `low`."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")

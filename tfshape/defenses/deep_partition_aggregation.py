@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 
-from tfshape import models
+from tfshape import checks, models
 from tfshape.defenses import base
 
 _SMALLEST_BATCH = 8
@@ -35,7 +35,7 @@ class DeepPartitionAggregation(base.Defense):
     name = "deep_partition_aggregation"
 
     def __post_init__(self):
-        base.require_count("partitions", self.partitions)
+        checks.integer("partitions", self.partitions, 1)
 
     def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains the base models; `predict` gives their votes, ties going to the smaller class as in the paper.

@@ -5,7 +5,7 @@ import heapq
 
 import numpy as np
 
-from tfshape import models
+from tfshape import checks, models
 from tfshape.defenses import base
 
 
@@ -34,9 +34,9 @@ class Epic(base.Defense):
     name = "epic"
 
     def __post_init__(self):
-        base.require_share("subset", self.subset)
-        base.require_count("warmup", self.warmup)
-        base.require_count("every", self.every)
+        checks.real("subset", self.subset, 0, 1, below=True)
+        checks.integer("warmup", self.warmup, 1)
+        checks.integer("every", self.every, 1)
 
     def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains while dropping what is isolated; `kept` is what the last epochs used. See `Defense.train`."""

@@ -1,11 +1,10 @@
 """Strong data augmentation against poison (Borgnia et al. 2021, arXiv 2011.09527): mixup and CutMix."""
 
 import dataclasses
-import numbers
 
 import numpy as np
 
-from tfshape import models
+from tfshape import checks, models
 from tfshape.defenses import base
 
 
@@ -14,9 +13,7 @@ class _Mixing(base.Defense):
     alpha: float = 1.0
 
     def __post_init__(self):
-        real = isinstance(self.alpha, numbers.Real) and not isinstance(self.alpha, bool)
-        if not real or not 0 < self.alpha < float("inf"):
-            raise ValueError(f"alpha must be a number above 0, got {self.alpha!r}")
+        checks.real("alpha", self.alpha, 0, above=True)
 
     def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains on mixed batches, as many as without; nothing is dropped. See `Defense.train`."""
@@ -71,8 +68,7 @@ class CutMix(_Mixing):
     name = "cutmix"
 
     def _check(self, x):
-        if np.ndim(x) != 4:
-            raise ValueError(f"cutmix needs images [N, height, width, channels], got {list(np.shape(x))}")
+        checks.require("x", np.ndim(x) == 4, "images [N, height, width, channels] for cutmix", list(np.shape(x)))
 
     @staticmethod
     def _mix(x, others, share, seed):

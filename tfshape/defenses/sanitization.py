@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import models
+from tfshape import checks, models
 from tfshape.defenses import base
 
 _FIRST = 0x10  # sets the seed of the model that is looked at apart from that of the final one
@@ -40,7 +40,7 @@ class Sphere(base.Filter):
     name = "sphere"
 
     def __post_init__(self):
-        base.require_share("rate", self.rate)
+        checks.real("rate", self.rate, 0, 1, below=True)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the share `rate` of each class with the largest distance from its mean, bool [N]."""
@@ -67,7 +67,7 @@ class Slab(base.Filter):
     name = "slab"
 
     def __post_init__(self):
-        base.require_share("rate", self.rate)
+        checks.real("rate", self.rate, 0, 1, below=True)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the share `rate` of each class with the largest distance along such a line, bool [N]."""
@@ -111,8 +111,8 @@ class Loss(base.Filter):
     name = "loss"
 
     def __post_init__(self):
-        base.require_share("rate", self.rate)
-        base.require_count("rounds", self.rounds)
+        checks.real("rate", self.rate, 0, 1, below=True)
+        checks.integer("rounds", self.rounds, 1)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the share `rate` of largest loss in the last round, bool [N]."""
@@ -152,8 +152,8 @@ class Knn(base.Filter):
     name = "knn"
 
     def __post_init__(self):
-        base.require_count("k", self.k)
-        base.require_share("agreement", self.agreement)
+        checks.integer("k", self.k, 1)
+        checks.real("agreement", self.agreement, 0, 1, below=True)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but those whose neighbours, not counting the example itself, agree on another label, bool [N]."""

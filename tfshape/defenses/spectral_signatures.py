@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.defenses import base
 
 _FIRST = 0x20
@@ -29,7 +30,7 @@ class SpectralSignatures(base.Filter):
     name = "spectral_signatures"
 
     def __post_init__(self):
-        base.require_share("rate", self.rate)
+        checks.real("rate", self.rate, 0, 1, below=True)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the highest outlier scores of each class, bool [N]."""

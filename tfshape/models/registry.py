@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from tfshape import checks
 
 # A family is a module of this package with a function of the model's name: (input_shape, num_classes, seeds) -> model.
 _FAMILIES: dict[str, Any] = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}
@@ -29,8 +30,7 @@ def register(name: str, build: Callable[..., Any]) -> None:
     Raises:
       ValueError: a name that is taken.
     """
-    if name in _FAMILIES:
-        raise ValueError(f"name must not be one of {', '.join(_FAMILIES)}, got {name!r}")
+    checks.require("name", name not in _FAMILIES, f"other than {', '.join(_FAMILIES)}", name)
     _FAMILIES[name] = build
 
 
@@ -52,36 +52,33 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0
     Raises:
       ValueError: an unknown name, a bad size or seed, or an input shape that the family cannot take.
     """
-    if name not in _FAMILIES:
-        raise ValueError(f"model must be one of {', '.join(_FAMILIES)}, got {name!r}")
-    shape = tuple(input_shape)
-    if not shape or any(not isinstance(size, numbers.Integral) or size < 1 for size in shape):
-        raise ValueError(f"input_shape must be positive integers without the batch, got {input_shape!r}")
-    if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
-        raise ValueError(f"num_classes must be an integer of at least 2, got {num_classes!r}")
+    checks.choice("model", name, _FAMILIES)
+    try:
+        shape = tuple(checks.integer("input_shape", size, 1) for size in input_shape)
+    except (TypeError, ValueError):
+        shape = ()
+    checks.require("input_shape", shape, "integers >= 1, without the batch axis", input_shape)
+    num_classes = checks.integer("num_classes", num_classes, 2)
+    seed = checks.integer("seed", seed, 0)
     if callable(_FAMILIES[name]):
-        return _FAMILIES[name](tuple(map(int, shape)), int(num_classes), int(seed))
+        return _FAMILIES[name](shape, num_classes, seed)
     module = importlib.import_module(f"tfshape.models.{_FAMILIES[name]}")
-    return getattr(module, name)(tuple(map(int, shape)), int(num_classes), layer_seeds(seed))
+    return getattr(module, name)(shape, num_classes, layer_seeds(seed))
 
 
 def layer_seeds(seed):
     """An endless stream of unlike 31-bit seeds, one for each layer, that depends on `seed` (int >= 0) alone."""
     import numpy as np
 
-    if not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
-    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(int(seed))))
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     return iter(lambda: int(generator.randint(2**31)), None)
 
 
 def require_image(name, input_shape, smallest):
     """Raises ValueError unless `input_shape` is (height, width, channels) with sides of at least `smallest`."""
-    if len(input_shape) != 3 or min(input_shape[:2]) < smallest:
-        raise ValueError(
-            f"model {name!r} needs images, input_shape (height, width, channels) with sides of at least {smallest}, "
-            f"got {input_shape}"
-        )
+    good = len(input_shape) == 3 and min(input_shape[:2]) >= smallest
+    allowed = f"(height, width, channels) with sides of at least {smallest} for model {name}"
+    checks.require("input_shape", good, allowed, input_shape)
 
 
 def features(model: Any) -> Any:
@@ -102,6 +99,7 @@ def features(model: Any) -> Any:
 
     while len(model.layers) == 1 and isinstance(model.layers[0], keras.Model):
         model = model.layers[0]
-    if not any(layer.name == FEATURES for layer in model.layers):
-        raise ValueError(f"model must have a layer named {FEATURES!r}, got {[layer.name for layer in model.layers]}")
+    layers = [layer.name for layer in model.layers]
+    if FEATURES not in layers:
+        raise ValueError(f"model must have a layer named {FEATURES!r}, got {checks.shown(layers)}")
     return keras.Model(model.input, model.get_layer(FEATURES).output)

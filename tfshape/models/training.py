@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tfshape import checks
 
 if TYPE_CHECKING:
     import keras
@@ -46,14 +47,10 @@ class Recipe:
     epochs: int = 10
 
     def __post_init__(self):
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if not isinstance(self.learning_rate, numbers.Real) or not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
+        checks.choice("optimizer", self.optimizer, OPTIMIZERS)
+        object.__setattr__(self, "learning_rate", checks.real("learning_rate", self.learning_rate, 0, above=True))
         for name in ("batch_size", "epochs"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+            object.__setattr__(self, name, checks.integer(name, getattr(self, name), 1))
 
     def make_optimizer(self) -> keras.optimizers.Optimizer:
         """A new `keras.optimizers.Optimizer` with this learning rate."""
@@ -100,13 +97,10 @@ def fit(
 
     from tfshape.privacy.sampling import SAMPLERS
 
-    if not callable(sampling) and sampling not in SAMPLERS:
-        raise ValueError(f"sampling must be one of {', '.join(SAMPLERS)}, or a function; got {sampling!r}")
-    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
-    keras.utils.set_random_seed(int(seed))
-    sampler = sampling if callable(sampling) else SAMPLERS[sampling]
-    batches, steps = sampler(data, recipe.batch_size, recipe.epochs, int(seed))
+    sampler = sampling if callable(sampling) else SAMPLERS[checks.choice("sampling", sampling, SAMPLERS)]
+    seed = checks.integer("seed", seed, 0, 2**32 - 1)
+    keras.utils.set_random_seed(seed)
+    batches, steps = sampler(data, recipe.batch_size, recipe.epochs, seed)
     # Keras weighs only `weighted_metrics`; without weights the two are the same, and have the same name.
     weighted = len(batches.element_spec) == 3
     model.compile(

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import tfshape
+from tfshape import checks
 from tfshape.evaluation.experiment import require
 from tfshape.studies.worker import MEMORY_EXIT
 
@@ -24,7 +25,7 @@ class Local:
     """Runs tasks in processes of this machine.
 
     Attributes:
-        workers: how many processes, >= 1. None: one a core, as far as the memory gives each of them a gigabyte.
+        workers: how many processes, >= 1; each needs a gigabyte of the memory. None: one per core, as far as that goes.
         memory: gigabytes that all of them together may hold, > 0; None: four fifths of what this machine, or the
             control group of this process, has. A worker that takes more than its share is ended, and its trial tried
             again in a new one.
@@ -45,7 +46,11 @@ class Local:
         require("memory", memory, memory is None or 0 < memory < math.inf, "a number of gigabytes > 0")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.memory = 0.8 * _memory() / _GIGABYTE if memory is None else memory
-        self.workers = workers or max(1, min(cores, int(self.memory / _LEAST)))
+        most = max(1, int(self.memory / _LEAST))
+        if workers is not None and workers > most:
+            allowed = f"at most {most}, one for each gigabyte of memory={self.memory:.3g}"
+            checks.fail("workers", allowed, workers)
+        self.workers = workers or min(cores, most)
         self._share = int(self.memory * _GIGABYTE / self.workers)
         self._threads, self._log = str(max(1, cores // self.workers)), log
         self._idle: list[_Worker] = []
