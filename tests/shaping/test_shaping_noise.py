@@ -192,3 +192,12 @@ def test_the_operating_system_gives_the_key(monkeypatch):
     assert noise.entropy_key() == (0x0101010101010101, 0x0101010101010101)
     z = noise.normals(1000, (2**63 - 1, 2**63 - 1), 5).numpy()
     assert abs(z.std() - 1) < SIGMAS / math.sqrt(2000)
+
+
+@pytest.mark.parametrize("stddev", [1e-35, 1e-25, 1e25, 1e35])
+def test_noise_of_any_size(stddev):
+    """Its square is zero or infinite in float32; the noise is not."""
+    ordinary = noise.normals(1000, KEY, 0).numpy()
+    np.testing.assert_allclose(noise.normals(1000, KEY, 0, stddev).numpy() / np.float32(stddev), ordinary, rtol=1e-5)
+    (secure,), _ = noise.add_secure([tf.zeros(4000)], stddev)
+    assert np.std(np.float64(secure)) == pytest.approx(stddev, rel=0.1)

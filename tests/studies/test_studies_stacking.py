@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfshape as ts
 from tfshape import evaluation
@@ -115,3 +116,22 @@ def test_stacked_trials_have_the_rows_of_single_ones(tmp_path):
             assert row["class_accuracy"] == pytest.approx(same["class_accuracy"], abs=0.02)
             kept = [name for name in row if name not in ("accuracy", "class_accuracy")]
             assert [row[name] for name in kept] == [same[name] for name in kept]
+
+
+def test_no_magnitude_exceeds_the_clip():
+    """Inputs whose squares overflow, errors whose squares underflow, and an ordinary example beside them."""
+    sizes = np.array([1, 1e18, 1e25, 1e-30, 1e30], "float32")
+    x, y = np.ones((1, 5, 4), "float32") * sizes[:, None], np.zeros((1, 5), "int32")
+    weights = [np.zeros((1, 4, 2), "float32"), np.zeros((1, 2), "float32")]
+    for logit in (0.0, 20.0, 50.0):  # the larger, the smaller the errors
+        weights[1][..., 0] = logit
+        for clip in (1e-30, 1e-3, 1.0):
+            for row in range(5):
+                marks = np.eye(5, dtype="float32")[row][None]
+                arguments = map(tf.constant, (x, y, marks, np.float32(1), np.float32([clip])))
+                found = stacking._gradients((("dense", False),), list(map(tf.constant, weights)), *arguments)
+                norm = np.sqrt(sum(np.sum(np.float64(part) ** 2) for part in found))
+                errors = np.array([np.float32(0.5) if logit == 0 else 0.0, 1 / (1 + np.exp(np.float64(logit)))])
+                right = min(clip, np.linalg.norm(errors) * np.sqrt(1 + 4 * np.float64(sizes[row]) ** 2))
+                assert norm <= right * 1.0005, (logit, clip, row)
+                assert clip < 1e-3 or norm >= right * 0.9995, (logit, clip, row)  # less where a scale underflows

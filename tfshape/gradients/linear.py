@@ -10,12 +10,13 @@ gradient of the loss with respect to the pre-activation. Its norm has two forms,
 
 with n taps of I inputs and O outputs. Where positions cancel, the second form loses digits and gives way to the first
 (`parts.guarded`). A direct gradient that is no larger than the layer's own activations is kept, and
-then the weighted sum is nearly free; otherwise it is one ordinary kernel gradient (Bu et al. 2022, arXiv 2210.00038).
+then the weighted sum is nearly free; otherwise it is one ordinary kernel gradient (Bu et al. 2022, arXiv 2210.00038)
+of the factors divided by powers of two: what underflows is then small beside the whole, also where positions cancel.
 """
 
 import tensorflow as tf
 
-from tfshape.gradients import parts
+from tfshape.gradients import parts, scaling
 
 
 class LinearMap:
@@ -49,9 +50,16 @@ class LinearMap:
 
     def masked(self, keep):
         """The same with zeros in the rows where `keep` [B] is False."""
+        return self._with(parts.zero_rows(self.a, keep), parts.zero_rows(self.e, keep))
+
+    def times(self, a, e):
+        """The same with the rows of input and gradient multiplied by a [B] and e [B]."""
+        return self._with(self.a * parts.rows(a, self.a), self.e * parts.rows(e, self.e))
+
+    def _with(self, a, e):
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.a, other.e = parts.zero_rows(self.a, keep), parts.zero_rows(self.e, keep)
+        other.a, other.e = a, e
         return other
 
     def product(self, tap, e):
@@ -62,7 +70,7 @@ class LinearMap:
 def linear_part(variable, maps):
     """The part of a kernel `variable` that was used in the calls `maps`, in its cheapest form."""
     part = Factored(variable, maps)
-    return part.kept() if part.fits else part
+    return part.kept() if part.fits else part.scaled()
 
 
 class Outer:
@@ -73,18 +81,30 @@ class Outer:
         self._one = float(len(variables) > 1)  # what the bias adds to the inner product of two inputs
 
     def squares(self):
-        return (parts.square_sum(self._a) + self._one) * parts.square_sum(self._e)
+        a, one, e, unit = self._scaled()
+        return scaling.product((parts.square_sum(a) + one * one) * parts.square_sum(e), unit, unit)
 
-    def dot(self, directions):
-        found = tf.matmul(self._a, tf.cast(directions[0], self._a.dtype))
+    def dot(self, directions, weights):
+        a, one, e, unit = self._scaled()
+        found = tf.matmul(a, tf.cast(directions[0], a.dtype))
         if self._one:
-            found += tf.cast(directions[1], found.dtype)
-        return tf.reduce_sum(found * self._e, 1)
+            found += one[:, None] * tf.cast(directions[1], found.dtype)
+        return tf.reduce_sum(found * e, 1) * tf.cast(scaling.product(weights, unit), e.dtype)
 
-    def gram(self):
-        return (tf.matmul(self._a, self._a, transpose_b=True) + self._one) * tf.matmul(
-            self._e, self._e, transpose_b=True
-        )
+    def gram(self, weights):
+        a, one, e, unit = self._scaled()
+        e *= parts.rows(scaling.product(weights, unit), e)
+        inputs = tf.matmul(a, a, transpose_b=True) + one[:, None] * one
+        return inputs * tf.matmul(e, e, transpose_b=True)
+
+    def _scaled(self):
+        """Input, the bias' own input [B] and gradient, divided by powers of two; and the product of these [B]."""
+        a_unit, e_unit = scaling.unit(self._a), scaling.unit(self._e)
+        if self._one:
+            a_unit = tf.maximum(a_unit, 1)
+        a_inverse, e_inverse = scaling.inverse(a_unit), scaling.inverse(e_unit)
+        a, e = self._a * parts.rows(a_inverse, self._a), self._e * parts.rows(e_inverse, self._e)
+        return a, self._one * a_inverse, e, scaling.product(a_unit, e_unit)
 
     def weighted_sum(self, weights, keep):
         e = parts.zero_rows(self._e, keep) * parts.rows(weights, self._e)
@@ -96,21 +116,15 @@ class Outer:
         return [kernels, self._e] if self._one else [kernels]
 
 
-class Kept:
+class Kept(parts.Stored):
     """The blocks of every G_i: a list of n tensors [B, (groups,) I, O]."""
 
     def __init__(self, variable, blocks, layout):
         self.variables, self._blocks, self._layout = [variable], blocks, layout
         self._flat = [tf.reshape(block, [-1, parts.size(block.shape[1:])]) for block in blocks]
 
-    def squares(self):
-        return tf.add_n([parts.square_sum(block) for block in self._flat])
-
-    def dot(self, directions):
-        return parts.Stored(self.variables, self.materialize()).dot(directions)
-
-    def gram(self):
-        return tf.add_n([tf.matmul(block, block, transpose_b=True) for block in self._flat])
+    def dot(self, directions, weights):
+        return parts.Stored(self.variables, self.materialize()).dot(directions, weights)
 
     def weighted_sum(self, weights, keep):
         weights = tf.cast(weights, self._flat[0].dtype)[None]
@@ -123,10 +137,10 @@ class Kept:
 
 
 class Factored:
-    """A kernel used at several positions, or in several calls, as its factors."""
+    """A kernel used at several positions, or in several calls, as its factors, which were divided by `units`."""
 
-    def __init__(self, variable, maps):
-        self.variables, self._maps = [variable], maps
+    def __init__(self, variable, maps, units=(1.0, 1.0)):
+        self.variables, self._maps, self._units = [variable], maps, units
         self._taps, self._e = _concatenate([linear.factors() for linear in maps])
         inputs, outputs, time = self._taps[0].shape[-1], self._e.shape[-1], self._e.shape[-2]
         n = len(self._taps)
@@ -139,17 +153,27 @@ class Factored:
 
     def kept(self):
         """The same with the blocks computed."""
-        blocks = [self._maps[0].product(tap, self._e) for tap in self._taps]
-        return Kept(self.variables[0], blocks, self._maps[0].layout)
+        return Kept(self.variables[0], self._blocks(), self._maps[0].layout)
+
+    def _blocks(self):
+        return [self._maps[0].product(tap, self._e) for tap in self._taps]
+
+    def scaled(self):
+        """The same with the factors divided by powers of two, for each example the same in all calls."""
+        a, e = (scaling.unit(*(getattr(m, name) for m in self._maps)) for name in "ae")
+        return Factored(self.variables[0], [m.times(scaling.inverse(a), scaling.inverse(e)) for m in self._maps], (a, e))
 
     def squares(self):
         a, e = (tf.add_n([parts.square_sum(getattr(m, name)) for m in self._maps]) for name in "ae")
         bound = self._maps[0].reach * a * e  # (sum_t |a_t| |e_t|)^2 is no larger
         if isinstance(self._ghost, bool):
-            found = self._ghost_squares(bound) if self._ghost else self.kept().squares()
+            found = self._ghost_squares(bound) if self._ghost else self._direct_squares()
         else:
-            found = tf.cond(self._ghost, lambda: self._ghost_squares(bound), lambda: self.kept().squares())
-        return parts.slack(found, bound)
+            found = tf.cond(self._ghost, lambda: self._ghost_squares(bound), self._direct_squares)
+        return scaling.product(parts.slack(found, bound), *self._units, *self._units)
+
+    def _direct_squares(self):
+        return tf.add_n([parts.square_sum(block) for block in self._blocks()])
 
     def _ghost_squares(self, bound):
         inner = tf.add_n([tf.matmul(tap, tap, transpose_b=True) for tap in self._taps])
@@ -166,14 +190,18 @@ class Factored:
 
         return tf.map_fn(one, [*self._taps, self._e], fn_output_signature=self._e.dtype, parallel_iterations=1)
 
-    def dot(self, directions):
-        return tf.add_n([linear.push(directions[0]) for linear in self._maps])
+    def dot(self, directions, weights):
+        found = tf.add_n([linear.push(directions[0]) for linear in self._maps])
+        return found * self._weights(weights)
 
-    def gram(self):
-        inputs = self._taps[0].shape[-1]
+    def _weights(self, weights):
+        return tf.cast(scaling.product(weights, *self._units), self._e.dtype)
+
+    def gram(self, weights):
+        inputs, e = self._taps[0].shape[-1], self._e * parts.rows(self._weights(weights), self._e)
 
         def step(start, total):
-            part = [tf.matmul(tap[..., start : start + self._slice], self._e, transpose_a=True) for tap in self._taps]
+            part = [tf.matmul(tap[..., start : start + self._slice], e, transpose_a=True) for tap in self._taps]
             flat = tf.reshape(tf.stack(part, 1), [tf.shape(total)[0], -1])
             return start + self._slice, total + tf.matmul(flat, flat, transpose_b=True)
 
@@ -182,7 +210,7 @@ class Factored:
         return tf.while_loop(lambda start, _: start < inputs, step, start)[1]
 
     def weighted_sum(self, weights, keep):
-        shape = self.variables[0].shape
+        shape, weights = self.variables[0].shape, self._weights(weights)
         maps = self._maps if keep is None else [linear.masked(keep) for linear in self._maps]
         sums = [linear.pull(weights, shape) for linear in maps]
         if any(s is None for s in sums):
@@ -193,7 +221,7 @@ class Factored:
         return [tf.add_n(sums)]
 
     def materialize(self):
-        return self.kept().materialize()
+        return Factored(self.variables[0], [m.times(*self._units) for m in self._maps]).kept().materialize()
 
 
 def _concatenate(factors):

@@ -2,16 +2,22 @@
 
 A part answers, for the variables it covers and the B examples of the batch,
 
-    squares() [B]        squared norm of each example's gradient
-    dot(directions) [B]  inner product with a list of tensors like the variables
-    gram() [B, B]        inner products between the examples
+    squares() [B]        squared norm of each example's gradient, float64
+    dot(directions, weights) [B]  inner product of weights_i g_i with a list of tensors like the variables
+    gram(weights) [B, B] inner products of weights_i g_i between the examples
     weighted_sum(weights, keep)  list like the variables, sum_i weights_i g_i; rows where `keep` [B] is False are left
                          out even if they are NaN (`keep` None: all rows are finite)
     materialize()        list of [B, *variable.shape]
+
+No square is smaller than the true one but for rounding, whatever the magnitudes: numbers are brought near one by
+`scaling` before they are squared. The weights of `dot` and `gram` are float64. What underflows in a weighted sum is
+left out, which makes the contribution of an example smaller.
 """
 
 import numpy as np
 import tensorflow as tf
+
+from tfshape.gradients import scaling
 
 
 def rows(weights, like):
@@ -61,15 +67,23 @@ class Stored:
         self._flat = [tf.reshape(g, [-1, size(v.shape)]) for g, v in zip(gradients, variables)]
 
     def squares(self):
-        return tf.add_n([square_sum(g) for g in self._flat])
+        flat, unit = self._scaled()
+        return scaling.product(tf.add_n([square_sum(g) for g in flat]), unit, unit)
 
-    def dot(self, directions):
-        return tf.add_n(
-            [tf.linalg.matvec(g, tf.cast(tf.reshape(d, [-1]), g.dtype)) for g, d in zip(self._flat, directions)]
-        )
+    def dot(self, directions, weights):
+        flat, unit = self._scaled()
+        found = [tf.linalg.matvec(g, tf.cast(tf.reshape(d, [-1]), g.dtype)) for g, d in zip(flat, directions)]
+        return tf.add_n(found) * tf.cast(scaling.product(weights, unit), found[0].dtype)
 
-    def gram(self):
-        return tf.add_n([tf.matmul(g, g, transpose_b=True) for g in self._flat])
+    def gram(self, weights):
+        flat, unit = self._scaled()
+        flat = [g * rows(scaling.product(weights, unit), g) for g in flat]
+        return tf.add_n([tf.matmul(g, g, transpose_b=True) for g in flat])
+
+    def _scaled(self):
+        """The gradients divided by a power of two [B], and that."""
+        unit = scaling.unit(*self._flat)
+        return [g * rows(scaling.inverse(unit), g) for g in self._flat], unit
 
     def weighted_sum(self, weights, keep):
         sums = [tf.matmul(tf.cast(weights, g.dtype)[None], zero_rows(g, keep)) for g in self._flat]

@@ -11,6 +11,7 @@ from tfshape.gradients import layers as layers_lib
 from tfshape.gradients import losses as losses_lib
 from tfshape.gradients import parts as parts_lib
 from tfshape.gradients import record as record_lib
+from tfshape.gradients import scaling
 
 _do_not_convert = tf.autograph.experimental.do_not_convert
 
@@ -85,8 +86,9 @@ class PerExample:
         or several if they share a variable. Variables of layers that were not called are in no row.
 
     All methods work eagerly and in a `tf.function`, and are differentiable (with respect to x, for instance) if
-    `per_example` was called under the outer tape too. Norms are summed in float32, or float64 in a float64 model; an
-    example whose gradient is infinite, NaN or too large to square has a norm that is not finite.
+    `per_example` was called under the outer tape too. Norms are summed in float32, or float64 in a float64 model, of
+    numbers scaled so that no square over- or underflows: no norm is smaller than the true one but for rounding. The
+    norm of an example is not finite if its gradient is infinite or NaN, or the norm itself too large for the dtype.
     """
 
     @_do_not_convert
@@ -110,51 +112,56 @@ class PerExample:
         return self._kept[name]
 
     def _squares(self):
-        dtype = self.losses.dtype
-        rows = [tf.add_n([tf.cast(part.squares(), dtype) for part in found]) for found in self._groups]
-        return tf.reshape(tf.stack(rows), [len(rows), -1]) if rows else tf.zeros([0, tf.shape(self.losses)[0]], dtype)
+        """[L, B], float64."""
+        rows = [tf.add_n([part.squares() for part in found]) for found in self._groups]
+        return tf.stack(rows) if rows else tf.zeros([0, tf.shape(self.losses)[0]], tf.float64)
 
     @property
     @_do_not_convert
     def layer_norms(self) -> tf.Tensor:
         """[L, B]: l2 norms of the parts of each gradient, a row an entry of `layers`."""
-        return self._once("layer_norms", lambda: self._root(self._once("squares", self._squares)))
+        return self._once("layer_norms", lambda: self._root(self._once("squares", self._squares)[None]))
 
     @property
     @_do_not_convert
     def norms(self) -> tf.Tensor:
         """[B]: l2 norm of each example's gradient."""
-        return self._once("norms", lambda: self._root(tf.reduce_sum(self._once("squares", self._squares), 0)))
+        return self._once("norms", lambda: self._root(self._once("squares", self._squares)))
 
     def _root(self, squares):
-        """sqrt with a gradient of zero, not infinity, at zero; zero for padding."""
-        zero = squares == 0 if self._padding is None else (squares == 0) | self._padding
-        return tf.where(zero, tf.zeros_like(squares), tf.sqrt(tf.where(zero, tf.ones_like(squares), squares)))
+        """Root of the sum over the first axis; zero for padding."""
+        if self._padding is not None:
+            squares = tf.where(self._padding, tf.zeros_like(squares), squares)
+        return scaling.root(squares, self.losses.dtype)
 
     @_do_not_convert
-    def dot(self, direction: Sequence[Any]) -> tf.Tensor:
-        """[B]: inner product of each gradient with `direction`, a list of tensors like `variables`."""
-        total = tf.zeros_like(self.losses)
+    def dot(self, direction: Sequence[Any], weights: Any = None) -> tf.Tensor:
+        """[B]: inner product of each gradient with `direction`, a list of tensors like `variables`.
+
+        weights: [B], multiplies the gradients before anything can over- or underflow.
+        """
+        total, weights = tf.zeros_like(self.losses), self._weights(weights)
         for part in self._parts():
-            found = part.dot([tf.cast(direction[self._place[id(v)]], total.dtype) for v in part.variables])
+            found = part.dot([tf.cast(direction[self._place[id(v)]], total.dtype) for v in part.variables], weights)
             total += tf.cast(found, total.dtype)
         return total if self._padding is None else tf.where(self._padding, tf.zeros_like(total), total)
 
     @_do_not_convert
-    def gram(self) -> tf.Tensor:
-        """[B, B]: inner products of the gradients with each other."""
-        return self._masked_gram(self._parts())
+    def gram(self, weights: Any = None) -> tf.Tensor:
+        """[B, B]: inner products of the gradients with each other; weights: as in `dot`."""
+        return self._masked_gram(self._parts(), weights)
+
+    def _weights(self, weights):
+        return tf.ones(tf.shape(self.losses), tf.float64) if weights is None else tf.cast(weights, tf.float64)
 
     @_do_not_convert
-    def layer_gram(self) -> tf.Tensor:
-        """[L, B, B]: inner products of the parts of each gradient, one an entry of `layers`; they sum to `gram`."""
-        return tf.stack([self._masked_gram(found) for found in self._groups])
+    def layer_gram(self, weights: Any = None) -> tf.Tensor:
+        """[L, B, B]: inner products of the parts of each gradient, one for each of `layers`; they sum to `gram`."""
+        return tf.stack([self._masked_gram(found, weights) for found in self._groups])
 
-    def _masked_gram(self, parts):
-        count = tf.shape(self.losses)[0]
-        total = tf.add_n(
-            [tf.zeros([count, count], self.losses.dtype)] + [tf.cast(p.gram(), self.losses.dtype) for p in parts]
-        )
+    def _masked_gram(self, parts, weights=None):
+        count, dtype, weights = tf.shape(self.losses)[0], self.losses.dtype, self._weights(weights)
+        total = tf.add_n([tf.zeros([count, count], dtype)] + [tf.cast(p.gram(weights), dtype) for p in parts])
         if self._padding is None:
             return total
         return tf.where(self._padding[:, None] | self._padding[None, :], tf.zeros_like(total), total)
@@ -162,6 +169,9 @@ class PerExample:
     @_do_not_convert
     def weighted_sum(self, weights: Any) -> list[tf.Tensor]:
         """sum_i weights_i g_i, a list like `variables`.
+
+        A product of a weight and a gradient that is too small for the dtype counts as zero: the example then
+        contributes less, never more.
 
         weights: [B], or [L, B] with a row an entry of `layers`. An example of weight zero contributes exactly zero even
         if its gradient is NaN or infinite.

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from .base import Shaper, number, register
+from .. import checks
+from .base import Shaper, register
 from .clipping import Clip, PerLayerClip
 
 
@@ -33,7 +34,7 @@ class GaussianNoise(Shaper):
             raise ValueError(f"noise takes exactly one of multiplier and stddev; got {given}")
         for field in ("multiplier", "stddev"):
             if getattr(self, field) is not None:
-                object.__setattr__(self, field, number(f"noise {field}", getattr(self, field), 0))
+                object.__setattr__(self, field, checks.real(f"noise {field}", getattr(self, field), 0))
 
     def noise_for(self, bound: Any) -> Any:
         if self.stddev is not None:

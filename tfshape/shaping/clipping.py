@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from .base import Shaper, least, number, register
+from .. import checks
+from .base import Shaper, least, register
 from .examples import Examples
+
+
+def _shrinking(norms, clip):
+    """min(1, clip / norms), with a `clip` of any size; float64 holds every quotient of two float32 numbers."""
+    clip, wide = tf.convert_to_tensor(clip, tf.float64), tf.cast(norms, tf.float64)
+    return tf.cast(tf.math.divide_no_nan(clip, tf.maximum(wide, clip)), norms.dtype)
 
 
 @keras.saving.register_keras_serializable(package="tfshape")
@@ -26,10 +34,10 @@ class Clip(Shaper):
     spelling = "clip"
 
     def __post_init__(self):
-        object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
+        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
-        return self.clip / tf.maximum(examples.norms, self.clip)
+        return _shrinking(examples.norms, self.clip)
 
     def bound(self, previous: Any, state: Any = None) -> Any:
         return least(previous, self.clip)
@@ -50,11 +58,13 @@ class Normalize(Shaper):
     spelling = "normalize"
 
     def __post_init__(self):
-        object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
-        object.__setattr__(self, "gamma", number("gamma", self.gamma, 0, above=True))
+        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
+        object.__setattr__(self, "gamma", checks.real("gamma", self.gamma, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
-        return self.clip / (examples.norms + self.gamma)
+        norms = examples.norms
+        weights = self.clip / (tf.cast(norms, tf.float64) + tf.constant(self.gamma, tf.float64))
+        return tf.cast(tf.minimum(weights, norms.dtype.max), norms.dtype)
 
     def bound(self, previous: Any, state: Any = None) -> Any:
         return self.clip
@@ -74,13 +84,11 @@ class PerLayerClip(Shaper):
     spelling = "per_layer_clip"
 
     def __post_init__(self):
-        object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
+        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         norms = examples.layer_norms
-        layers = tf.cast(tf.shape(norms)[0], norms.dtype)
-        each = self.clip / tf.sqrt(layers)
-        return each / tf.maximum(norms, each)
+        return _shrinking(norms, self.clip / math.sqrt(max(1, norms.shape[0])))
 
     def bound(self, previous: Any, state: Any = None) -> Any:
         return least(previous, self.clip)
@@ -110,15 +118,13 @@ class AdaptiveClip(Shaper):
     spelling = "adaptive_clip"
 
     def __post_init__(self):
-        object.__setattr__(self, "quantile", number("quantile", self.quantile, 0, 1))
-        object.__setattr__(self, "initial", number("initial", self.initial, 0, above=True))
-        object.__setattr__(self, "learning_rate", number("learning_rate", self.learning_rate, 0, above=True))
-        object.__setattr__(self, "count_stddev", number("count_stddev", self.count_stddev, 0))
+        object.__setattr__(self, "quantile", checks.real("quantile", self.quantile, 0, 1))
+        object.__setattr__(self, "initial", checks.real("initial", self.initial, 0, above=True))
+        object.__setattr__(self, "learning_rate", checks.real("learning_rate", self.learning_rate, 0, above=True))
+        object.__setattr__(self, "count_stddev", checks.real("count_stddev", self.count_stddev, 0))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
-        norms = examples.norms
-        clip = tf.cast(state["clip"], norms.dtype)
-        return clip / tf.maximum(norms, clip)
+        return _shrinking(examples.norms, tf.cast(state["clip"], tf.float64))
 
     def bound(self, previous: Any, state: Any = None) -> Any:
         return self.initial if state is None else tf.convert_to_tensor(state["clip"])
@@ -138,4 +144,5 @@ class AdaptiveClip(Shaper):
     def advance(self, state: Any, update: list, observed: tf.Tensor | None, rows: tf.Tensor, normal: tf.Tensor) -> None:
         share = (observed + self.count_stddev * normal) / rows + 0.5
         factor = tf.exp(-self.learning_rate * (share - self.quantile))
-        state["clip"].assign(state["clip"] * tf.cast(factor, state["clip"].dtype))
+        clip = state["clip"] * tf.cast(factor, state["clip"].dtype)
+        state["clip"].assign(tf.clip_by_value(clip, 1e-30, 1e30))  # a bound of 0 or inf could never move again

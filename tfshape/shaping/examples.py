@@ -53,18 +53,22 @@ class Examples:
     def norms(self):
         """[B]"""
         if self.weights.shape.rank == 2:
-            return tf.sqrt(tf.reduce_sum(tf.square(self.layer_norms), axis=0))
+            squares = tf.square(tf.cast(self.layer_norms, tf.float64))  # float32 squares nothing below 1e-19
+            return tf.cast(tf.sqrt(tf.reduce_sum(squares, axis=0)), self.weights.dtype)
         return self._plain_norms * self.weights
 
     def dot(self, direction):
         """[B], with a list shaped like the variables."""
-        return self._clean(self.gradients.dot(direction)) * self.weights
+        return self._clean(self.gradients.dot(direction, self.weights))
 
-    def gram(self):
-        """[B, B]"""
-        gram = self.gradients.gram()
+    def gram(self, relative=False):
+        """[B, B]; relative: of the gradients divided by the largest norm, so that no magnitude is too large for it."""
+        weights = tf.cast(self.weights, tf.float64)
+        if relative:
+            weights = tf.math.divide_no_nan(weights, tf.cast(tf.reduce_max(self.norms), tf.float64))
+        gram = self.gradients.gram(weights)
         pairs = self.valid[:, None] & self.valid[None, :]
-        return tf.where(pairs, gram, tf.zeros_like(gram)) * self.weights[:, None] * self.weights[None, :]
+        return tf.where(pairs, gram, tf.zeros_like(gram))
 
     def weighted_sum(self, scale=1.0):
         """The sum of the gradients as weighted so far, times `scale`: a list like the variables."""

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape import banner
+from tfshape.gradients import scaling
 
 _LARGE = 1 << 15
 _XLA = tf.test.is_built_with_xla()
@@ -54,7 +55,9 @@ def _pairs(seed, stddev, count):
         first = tf.cast(tf.bitwise.right_shift(words, tf.constant(32, tf.uint64)), tf.uint32)
         second = tf.cast(words, tf.uint32)
     uniform, turn = (tf.cast(word, stddev.dtype) * 2.0**-bits for word in (first, second))
-    radius = tf.sqrt(tf.math.log(uniform + 2.0 ** (-bits - 1)) * (-2.0 * stddev * stddev))
+    unit = scaling.power(stddev)  # of which the square, unlike the standard deviation's, never underflows
+    stddev *= scaling.inverse(unit)
+    radius = tf.sqrt(tf.math.log(uniform + 2.0 ** (-bits - 1)) * (-2.0 * stddev * stddev)) * unit
     # XLA computes its own sine one number at a time, but vectorises series; half an angle keeps them short.
     half = turn - 0.5
     sine, cosine = (_series(half**2, start, TERMS[stddev.dtype]) for start in (1, 0))
@@ -103,7 +106,7 @@ def add_secure(tensors, stddev, extra=0):
     drawn = tf.ensure_shape(tf.numpy_function(_system_normals, [total], tf.float64), [total])
     *parts, more = tf.split(drawn, [*sizes, extra])
     stddev = tf.cast(stddev, tf.float64)
-    exponent = tf.floor(tf.math.log(tf.maximum(stddev, 2.0**-60)) / math.log(2.0))
+    exponent = tf.floor(tf.math.log(tf.maximum(stddev, 2.0**-180)) / math.log(2.0))
     step = tf.pow(tf.constant(2.0, tf.float64), exponent - _FINE)
     summed = [
         tf.cast(step * (tf.round(tf.cast(tensor, tf.float64) / step) + tf.round(noise * (stddev / step))), tensor.dtype)

@@ -10,7 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .base import Shaper, number, register, whole
+from .. import checks
+from ..gradients import scaling
+from .base import Shaper, register
 from .examples import Examples
 
 _REFERENCES = ("batch_mean", "momentum", "geometric_median")
@@ -42,15 +44,13 @@ class Orient(Shaper):
     directions = True
 
     def __post_init__(self):
-        object.__setattr__(self, "cosine", number("cosine", self.cosine, -1, 1, above=True))
-        object.__setattr__(self, "decay", number("decay", self.decay, 0, 1, below=True))
+        object.__setattr__(self, "cosine", checks.real("cosine", self.cosine, -1, 1, above=True))
+        object.__setattr__(self, "decay", checks.real("decay", self.decay, 0, 1, below=True))
         if self._trusts:
             _read_trusted(self.reference)
         elif self.reference not in _REFERENCES:
-            words = ", ".join(_REFERENCES)
-            raise ValueError(f"reference must be one of {words}; got {self.reference!r}, which is no .npz file either")
-        if not isinstance(self.drop, bool):
-            raise ValueError(f"drop must be True or False; got {self.drop!r}")
+            checks.choice("reference", self.reference, [*_REFERENCES, "the path of an .npz file"])
+        checks.require("drop", isinstance(self.drop, bool), "True or False", self.drop)
 
     @property
     def _trusts(self):
@@ -72,18 +72,16 @@ class Orient(Shaper):
     def _cosines(self, examples, state):
         """[B] cosines to the reference, and whether there is a reference."""
         if self.reference == "geometric_median":
-            gram = examples.gram()
+            gram = examples.gram(relative=True)
             shares = _median_shares(gram, examples.mask, GeometricMedian.iterations, GeometricMedian.smoothing)
-            along = tf.linalg.matvec(gram, shares)
+            along, norms = tf.linalg.matvec(gram, shares), tf.sqrt(tf.linalg.diag_part(gram))
             length = tf.sqrt(tf.maximum(tf.tensordot(shares, along, 1), 0.0))
-            norms = tf.sqrt(tf.linalg.diag_part(gram))
+            along = tf.math.divide_no_nan(along, length)
         else:
-            reference = self._direction(examples, state)
-            reference = [tf.convert_to_tensor(part) for part in reference]
-            along = examples.dot(reference)
-            length = tf.cast(tf.linalg.global_norm(reference), along.dtype)
-            norms = examples.norms
-        return tf.math.divide_no_nan(along, norms * length), length > 0
+            reference = [tf.convert_to_tensor(part) for part in self._direction(examples, state)]
+            length, norms = scaling.norm(reference), examples.norms
+            along = examples.dot([tf.math.divide_no_nan(part, tf.cast(length, part.dtype)) for part in reference])
+        return tf.math.divide_no_nan(along, norms), length > 0
 
     def _direction(self, examples, state):
         """The reference, a list like the variables."""
@@ -122,11 +120,12 @@ class GeometricMedian(Shaper):
     directions = True
 
     def __post_init__(self):
-        whole("iterations", self.iterations, 1)
-        object.__setattr__(self, "smoothing", number("smoothing", self.smoothing, 0, above=True))
+        object.__setattr__(self, "iterations", checks.integer("iterations", self.iterations, 1))
+        object.__setattr__(self, "smoothing", checks.real("smoothing", self.smoothing, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
-        return _median_shares(examples.gram(), examples.mask, self.iterations, self.smoothing) * examples.count
+        gram = examples.gram(relative=True)
+        return _median_shares(gram, examples.mask, self.iterations, self.smoothing) * examples.count
 
 
 @keras.saving.register_keras_serializable(package="tfshape")
@@ -149,15 +148,15 @@ class Krum(Shaper):
     directions = True
 
     def __post_init__(self):
-        object.__setattr__(self, "rate", number("rate", self.rate, 0, 0.5, below=True))
+        object.__setattr__(self, "rate", checks.real("rate", self.rate, 0, 0.5, below=True))
         if self.keep is not None:
-            whole("keep", self.keep, 1)
+            object.__setattr__(self, "keep", checks.integer("keep", self.keep, 1))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         count = examples.count
         poisons = tf.math.ceil(self.rate * count)
         neighbours = tf.maximum(count - poisons - 2, 1)
-        squares = _squared_distances(examples.gram())
+        squares = _squared_distances(examples.gram(relative=True))
         squares = tf.where(examples.valid[None, :], squares, squares.dtype.max)
         squares = tf.linalg.set_diag(squares, tf.fill(tf.shape(examples.mask), squares.dtype.max))
         nearest = tf.sort(squares, axis=1)
@@ -185,10 +184,10 @@ class Trim(Shaper):
     directions = True
 
     def __post_init__(self):
-        object.__setattr__(self, "rate", number("rate", self.rate, 0, 1, below=True))
+        object.__setattr__(self, "rate", checks.real("rate", self.rate, 0, 1, below=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
-        gram = examples.gram()
+        gram = examples.gram(relative=True)
         shares = _median_shares(gram, examples.mask, GeometricMedian.iterations, GeometricMedian.smoothing)
         keep = tf.maximum(examples.count - tf.math.ceil(self.rate * examples.count), 1)
         return _mean_of_lowest(_distances(gram, shares), examples, keep)

@@ -16,8 +16,8 @@ import warnings
 import keras
 import tensorflow as tf
 
+from .. import checks
 from ..gradients.losses import per_example_losses
-from .base import number
 from .chain import Chain, GaussianNoise
 from .clipping import Clip
 
@@ -61,7 +61,7 @@ def optimizer(name, learning_rate, clip, noise, num_microbatches=None, vectorize
     """
     if not isinstance(name, str) or name.lower() not in _NAMES:
         raise ValueError(f"optimizer must be one of {', '.join(_NAMES)} with tensorflow-privacy; got {name!r}")
-    clip, noise = number("clip", clip, 0, above=True), number("noise", noise, 0)
+    clip, noise = checks.real("clip", clip, 0, above=True), checks.real("noise", noise, 0)
     _check_microbatches(num_microbatches)
     prefix = "DPKeras" if vectorized is False else "VectorizedDPKeras"
     cls = getattr(_library(), f"{prefix}{_NAMES[name.lower()]}Optimizer")
@@ -96,9 +96,8 @@ def shape(model, shaping, num_microbatches=None, batch_size=256, vectorized=None
 
 
 def _check_microbatches(num_microbatches):
-    whole = isinstance(num_microbatches, int) and not isinstance(num_microbatches, bool)
-    if num_microbatches is not None and (not whole or num_microbatches < 1):
-        raise ValueError(f"num_microbatches must be None or a whole number >= 1; got {num_microbatches!r}")
+    if num_microbatches is not None:
+        checks.integer("num_microbatches", num_microbatches, 1)
 
 
 def _clip_and_noise(shaping):

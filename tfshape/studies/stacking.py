@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape import shaping
+from tfshape.gradients import scaling
 from tfshape.privacy.sampling import SAMPLERS, permutation
 from tfshape.shaping import noise
 
@@ -181,15 +182,23 @@ def _gradients(layers, weights, x, y, marks, batch_size, clips):
     if clips is None:
         return tape.gradient(total, weights)
     errors = tape.gradient(total, [outputs for _, outputs in seen])
-    # of the gradients, but for the errors' own (arXiv 1510.01799)
-    squares = [tf.reduce_sum(inputs**2, -1) + 1 for inputs, _ in seen]
-    norms = tf.sqrt(tf.add_n([s * tf.reduce_sum(e**2, 2) for s, e in zip(squares, errors)])) * batch_size
+    squares = [_squares(inputs, error) for (inputs, _), error in zip(seen, errors)]
+    norms = scaling.root(tf.stack(squares), tf.float32) * batch_size
     scales = tf.minimum(1.0, clips[:, None] / tf.maximum(norms, 1e-30))[..., None]
     found = []
     for (inputs, _), error in zip(seen, errors):
         error *= scales
         found += [_matmul("bf,kbo->kfo", inputs, error, transpose_a=True), tf.reduce_sum(error, 1)]
     return found
+
+
+def _squares(inputs, errors):
+    """[K, B], float64: squared norms of the gradients of a dense layer's kernel and bias (arXiv 1510.01799)."""
+    a, e = (scaling.power(tf.reduce_max(tf.abs(tensor), -1)) for tensor in (inputs, errors))
+    a = tf.maximum(a, 1)
+    one = scaling.inverse(a)
+    squares = tf.reduce_sum((inputs * one[..., None]) ** 2, -1) + one**2
+    return scaling.product(squares * tf.reduce_sum((errors * scaling.inverse(e)[..., None]) ** 2, 2), a, a, e, e)
 
 
 @functools.lru_cache(maxsize=8)

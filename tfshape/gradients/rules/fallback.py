@@ -67,7 +67,7 @@ class Once:
             only = [e * parts.rows(tf.cast(rows == i, tf.float32), e) for e in self._gradients]
             return again.gradient(self._tape, self._outputs, self._raw, only)
 
-        return tf.map_fn(one, rows, fn_output_signature=kinds)
+        return [base.wide(g) for g in tf.map_fn(one, rows, fn_output_signature=kinds)]
 
 
 class Replay:
@@ -111,21 +111,23 @@ class Replay:
         loop = (tf.constant(0), *state)
         return tf.while_loop(lambda start, *_: start < count, step, loop, parallel_iterations=1)[1:]
 
-    def _reduce(self, function):
-        """function(Stored gradients) -> [B], without ever having them all."""
-        dtype = base.wide(self._tensors()[-1]).dtype
+    def _reduce(self, function, dtype):
+        """function(Stored gradients, slice of rows) -> [B], without ever having them all."""
         found = tf.TensorArray(dtype, 0, dynamic_size=True, infer_shape=False, element_shape=[None])
-        add = lambda state, stored, rows: [state[0].write(rows.start // self._chunk, function(stored))]  # noqa: E731
+        add = lambda state, stored, rows: [  # noqa: E731
+            state[0].write(rows.start // self._chunk, function(stored, rows))
+        ]
         return self._chunks(add, [found])[0].concat()
 
     def squares(self):
-        return self._reduce(lambda stored: stored.squares())
+        return self._reduce(lambda stored, _: stored.squares(), tf.float64)
 
-    def dot(self, directions):
-        return self._reduce(lambda stored: stored.dot(directions))
+    def dot(self, directions, weights):
+        dtype = base.wide(self._tensors()[-1]).dtype
+        return self._reduce(lambda stored, rows: stored.dot(directions, weights[rows]), dtype)
 
-    def gram(self):
-        return parts.Stored(self.variables, self.materialize()).gram()
+    def gram(self, weights):
+        return parts.Stored(self.variables, self.materialize()).gram(weights)
 
     def weighted_sum(self, weights, keep):
         def add(state, stored, rows):
