@@ -161,7 +161,8 @@ class Factored:
     def scaled(self):
         """The same with the factors divided by powers of two, for each example the same in all calls."""
         a, e = (scaling.unit(*(getattr(m, name) for m in self._maps)) for name in "ae")
-        return Factored(self.variables[0], [m.times(scaling.inverse(a), scaling.inverse(e)) for m in self._maps], (a, e))
+        inverses = scaling.inverse(a), scaling.inverse(e)
+        return Factored(self.variables[0], [m.times(*inverses) for m in self._maps], (a, e))
 
     def squares(self):
         a, e = (tf.add_n([parts.square_sum(getattr(m, name)) for m in self._maps]) for name in "ae")
