@@ -4,8 +4,10 @@ import math
 import re
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting import pld, rdp
+from scipy import stats
 from selection import most_slow
 
 from tfshape import privacy
@@ -153,14 +155,45 @@ def test_truncation_is_paid_for_in_delta():
     run = (1.0, 100, 2_000, 60)
     base = privacy.epsilon(*run, 1e-5)
     assert privacy.epsilon(*run, 1e-5, truncation=1e-18) == pytest.approx(base, abs=1e-5)
-    for truncation in (1e-8, 1e-7):
+    for truncation in (1e-6, 1e-4):
         spent = privacy.epsilon(*run, 1e-5, truncation=truncation)
-        left = 1e-5 - (1 + math.exp(spent)) * truncation
+        rows = privacy.sampling.rows(100, 2_000, 60, truncation)
+        full = 60 * stats.binom.sf(rows - 1, 2_000, 0.05)  # a batch that the others fill already
+        left = 1e-5 - full * privacy.delta_for(spent, 0.5, 100, 2_000, 60)
         assert spent > base and spent == pytest.approx(privacy.epsilon(*run, left), abs=1e-4)
-    assert privacy.epsilon(*run, 1e-5, truncation=1e-5) == math.inf
-    assert privacy.delta_for(2.0, *run, truncation=1e-3) == pytest.approx(
-        privacy.delta_for(2.0, *run) + (1 + math.exp(2)) * 1e-3
-    )
+        assert privacy.epsilon(*run, 1e-5, truncation=truncation, neighbors="replace") == privacy.epsilon(
+            *run, 1e-5, neighbors="replace"
+        )
+
+
+def test_truncation_against_what_full_batches_do():
+    """One step, others that fill the batch with a chance of `full`; the example then puts an opposite one out of it."""
+    noise, batch, n, rows = 1.0, 4, 8, 6
+    truncation = float(stats.binom.sf(rows, n, batch / n))
+    full = stats.binom.sf(rows - 1, n - 1, batch / n)  # a full batch of the n - 1 others
+    x = np.linspace(-12, 14, 200_001)
+    without, one, two = (stats.norm.pdf(x, moved, noise) for moved in (0, 1, 2))
+    # Who sees whether the others fill the batch sees no less than who sees the sum alone.
+    for epsilon in (0.1, 0.5, 1.0, 2.0, 4.0):
+        factor = math.exp(epsilon)
+        lost = [
+            np.clip((without + moved) / 2 - factor * without, 0, None).sum() * (x[1] - x[0]) for moved in (one, two)
+        ]
+        truth = (1 - full) * lost[0] + full * lost[1]
+        assert privacy.sampling.rows(batch, n, 1, truncation) == rows
+        bound = privacy.delta_for(epsilon, noise, batch, n, 1, truncation=truncation)
+        assert truth <= bound < 10 * truth + 1e-6
+
+
+@pytest.mark.parametrize("sampling", ["poisson", "balls_in_bins"])
+def test_padding_decides_nothing_and_only_no_noise_is_infinite(sampling):
+    for noise in (0.02, 0.1, 0.25):
+        bare = privacy.epsilon(noise, 100, 2_000, 60, 1e-5, sampling)
+        padded = privacy.epsilon(noise, 100, 2_000, 60, 1e-5, sampling, truncation=privacy.sampling.TRUNCATION)
+        assert bare <= padded < bare * (1 + 1e-6) + 1e-3
+    assert math.isfinite(privacy.epsilon(1.0, 100, 2_000, 60, 1e-30, sampling, truncation=1e-18))
+    assert math.isfinite(privacy.epsilon(1e-6, 100, 2_000, 60, 1e-5, sampling))
+    assert privacy.epsilon(0.0, 100, 2_000, 60, 1e-5, sampling, truncation=1e-18) == math.inf
 
 
 @pytest.mark.parametrize("sampling", most_slow(privacy.SAMPLING, "shuffle"))
@@ -171,8 +204,8 @@ def test_noise_and_steps_for_a_target(sampling):
     assert 60 <= steps < 70 and privacy.epsilon(noise, 100, 2_000, steps, 1e-5, sampling) <= 3.0
     assert privacy.epsilon(noise, 100, 2_000, steps + 1, 1e-5, sampling) > 3.0
     assert privacy.steps_for(0.001, 0.5, 100, 2_000, 1e-9, sampling) == 0
-    with pytest.raises(ValueError, match=r"epsilon=.*truncation"):
-        privacy.noise_for(3.0, 100, 2_000, 60, 1e-5, sampling, truncation=0.01)
+    with pytest.raises(ValueError, match=r"epsilon must be one that a noise multiplier up to 1e6 reaches, got 1e-09"):
+        privacy.noise_for(1e-9, 100, 2_000, 60, 1e-9, sampling)
 
 
 def test_the_count_of_an_adaptive_clip_is_joined():
@@ -228,19 +261,19 @@ def test_epochs_begun_count_as_participations():
 def test_bad_values_are_named(change):
     good = {"noise_multiplier": 1.0, "batch_size": 100, "num_examples": 6_000, "steps": 10, "delta": 1e-5}
     (name,) = change
-    with pytest.raises(ValueError, match=f"^{name}=.*allowed"):
+    with pytest.raises(ValueError, match=f"^{name} must be .*, got"):
         privacy.epsilon(**{**good, **change})
 
 
 def test_statement_says_what_was_run_and_what_was_not():
     run = (1.0, 100, 6_000, 240, 1e-5)
-    words = privacy.statement(*run)
+    words = privacy.statement(*run, sampling="shuffle")
     shuffled, poisson = (float(found) for found in re.findall(r"epsilon = ([0-9.]+)", words))
     assert shuffled == pytest.approx(privacy.epsilon(*run, "shuffle"), abs=1e-3) and "for the run as it was" in words
     assert poisson == pytest.approx(privacy.epsilon(*run), abs=1e-3) and "which this run did not do" in words
     assert "(tuning and restarts are not counted)" in words and "leave its place" in words
     words = privacy.statement(*run, sampling="poisson", truncation=1e-18, count_trials=4, group_size=3)
-    assert "did not do" not in words and "All of 4 runs" in words and "up to 3 of the examples" in words
+    assert "if batches had been shuffled" in words and "All of 4 runs" in words and "up to 3 of the examples" in words
     assert f"{privacy.epsilon(*run, count_trials=4, group_size=3, truncation=1e-18):.3f}" in words
     assert "probability 1e-18" in words
     assert "epsilon is inf" in privacy.statement(0.0, 100, 6_000, 240, 1e-5)

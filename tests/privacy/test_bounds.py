@@ -84,5 +84,5 @@ def test_half_a_batch_under_hardly_any_noise():
     ],
 )
 def test_bad_values_are_named(call, name):
-    with pytest.raises(ValueError, match=f"^{name}="):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
         call()

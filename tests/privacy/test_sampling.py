@@ -158,9 +158,9 @@ def test_the_update_with_padding_is_the_update_without(sampler, rng):
     [
         ({"batch_size": 201}, "batch_size must be at most the number of examples, 200, got 201"),
         ({"batch_size": 0}, "batch_size"),
-        ({"truncation": 1.0}, "truncation=1.0: allowed"),
-        ({"truncation": -0.1}, "truncation=-0.1: allowed"),
-        ({"physical": 0}, "physical=0: allowed"),
+        ({"truncation": 1.0}, "truncation must be a number >= 0 and < 1, got 1.0"),
+        ({"truncation": -0.1}, "truncation must be .*, got -0.1"),
+        ({"physical": 0}, "physical must be an integer >= 1, got 0"),
     ],
 )
 def test_bad_values_are_named(options, words):

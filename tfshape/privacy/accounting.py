@@ -9,7 +9,8 @@ import dataclasses
 import math
 from typing import Any
 
-from tfshape.privacy.training import Training, check
+from tfshape import checks
+from tfshape.privacy.training import Training, probability
 
 
 def epsilon(
@@ -68,8 +69,7 @@ def noise_for(
 
     Other arguments as in the function `epsilon`. Raises ValueError as it does, and where no noise up to 1e6 suffices.
     """
-    check("epsilon", epsilon, 0 < epsilon < math.inf, "a number > 0")
-    check("delta", delta, 0 < delta < 1, "0 < delta < 1")
+    epsilon, delta = checks.real("epsilon", epsilon, 0, above=True), probability("delta", delta)
     run = Training(1.0, batch_size, num_examples, steps, sampling, **options)
 
     target = epsilon * (1 - 1e-6)  # deltas are a hair off where epsilon is computed by another code
@@ -80,7 +80,7 @@ def noise_for(
     low, high = 0.5, 1.0
     while not enough(high):
         low, high = high, 2 * high
-        check("epsilon", epsilon, high < 1e6, "more than the truncation leaves")
+        checks.require("epsilon", high < 1e6, "one that a noise multiplier up to 1e6 reaches", epsilon)
     while low > 1e-3 and high == 1.0 and enough(low):
         low, high = low / 2, low
     while high - low > 1e-3 * high:
@@ -99,17 +99,15 @@ def steps_for(
     **options: Any,
 ) -> int:
     """The most steps, up to 2**40, that have at most `epsilon` (>= 0) at `delta`; other arguments as in `epsilon`."""
-    check("epsilon", epsilon, 0 <= epsilon < math.inf, "a number >= 0")
+    epsilon, delta = checks.real("epsilon", epsilon, 0), probability("delta", delta)
     run = Training(noise_multiplier, batch_size, num_examples, 1, sampling, **options)
-
-    check("delta", delta, 0 < delta < 1, "0 < delta < 1")
     target = epsilon * (1 - 1e-6)
 
     def fits(steps):
         return dataclasses.replace(run, steps=steps).delta(target) <= delta
 
     # Shuffled examples and balls are spent by the epoch: the last one that is paid for can be used to its end.
-    unit = 1 if sampling == "poisson" else int(num_examples // batch_size)
+    unit = 1 if sampling == "poisson" else int(run.num_examples // run.batch_size)
     low, high = 0, 1
     while fits(high * unit):
         low, high = high, 2 * high
@@ -128,8 +126,8 @@ def joint_noise(noise_multiplier: float, count_stddev: float) -> float:
     each counted as ±1/2; both >= 0. `ts.shaping.AdaptiveClip` has it in its `noise_multiplier` already.
     Source: Andrew et al. 2021 (arXiv 1905.03871), theorem 1. Raises ValueError for values out of range.
     """
-    check("noise_multiplier", noise_multiplier, 0 <= noise_multiplier < math.inf, "a number >= 0")
-    check("count_stddev", count_stddev, 0 <= count_stddev < math.inf, "a number >= 0")
+    noise_multiplier = checks.real("noise_multiplier", noise_multiplier, 0)
+    count_stddev = checks.real("count_stddev", count_stddev, 0)
     if not noise_multiplier or not count_stddev:
         return 0.0
     return (noise_multiplier**-2 + (2 * count_stddev) ** -2) ** -0.5

@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from tfshape.privacy.training import probability
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -51,6 +53,7 @@ def one_run(game, claim, scores, included, delta, confidence=0.95):
     Source: Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), theorem 5.2, for `plain`; Mahloujifar, Melis and
     Chaudhuri 2024 (arXiv 2410.22235), theorem 3.2, for `lower`. Raises ValueError for values out of range.
     """
+    delta, confidence = probability("delta", delta), probability("confidence", confidence)
     included = np.asarray(included, bool)
     canaries = len(included)
     tries = [_guess(score, included, share) for score in scores.values() for share in (0.02, 0.1, 0.4, 1.0)]
@@ -77,6 +80,7 @@ def trials(game, claim, right, delta, confidence=0.95):
     """
     from scipy import stats
 
+    delta, confidence = probability("delta", delta), probability("confidence", confidence)
     correct, number, error = int(np.sum(right)), len(right), 1 - confidence
 
     def unlikely(chance):
@@ -109,6 +113,7 @@ def many_runs(game, claim, with_canary, without, delta, confidence=0.95):
 
     Source: Jagielski, Ullman and Oprea 2020 (arXiv 2006.07709), section 4.
     """
+    delta, confidence = probability("delta", delta), probability("confidence", confidence)
     with_canary, without = np.asarray(with_canary, float), np.asarray(without, float)
     half = [part[: len(part) // 2] for part in (with_canary, without)]
     rest = [part[len(part) // 2 :] for part in (with_canary, without)]

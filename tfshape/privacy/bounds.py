@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tfshape.privacy.training import Training, check, count
+from tfshape import checks
+from tfshape.privacy.training import Training
 
 
 def poisoning_bound(epsilon: float, delta: float, num_poisons: int, clean_success: float) -> float:
@@ -31,10 +32,11 @@ def poisoning_bound(epsilon: float, delta: float, num_poisons: int, clean_succes
 
     Source: Ma, Zhu and Hsu 2019 (arXiv 1903.09860), theorem 1, for delta = 0; Vadhan 2017, lemma 2.2, for groups.
     """
-    check("epsilon", epsilon, epsilon >= 0, "a number >= 0")
-    check("delta", delta, 0 <= delta <= 1, "0 <= delta <= 1")
-    count("num_poisons", num_poisons, 0)
-    _probability("clean_success", clean_success)
+    if checks.scalar(epsilon) != math.inf:
+        epsilon = checks.real("epsilon", epsilon, 0)
+    delta = checks.real("delta", delta, 0, 1)
+    num_poisons = checks.integer("num_poisons", num_poisons, 0)
+    clean_success = checks.real("clean_success", clean_success, 0, 1)
     total = num_poisons * epsilon
     if total > 700:
         return 1.0
@@ -61,8 +63,8 @@ def poisoning_ceiling(
 
     Source: group privacy by Ganesh 2024 (arXiv 2401.10294); the rest as `poisoning_bound`.
     """
-    count("num_poisons", num_poisons, 0)
-    _probability("clean_success", clean_success)
+    num_poisons = checks.integer("num_poisons", num_poisons, 0)
+    clean_success = checks.real("clean_success", clean_success, 0, 1)
     options = {**options, "sampling": sampling, "neighbors": neighbors}
     run = Training(noise_multiplier, batch_size, num_examples, steps, group_size=max(num_poisons, 1), **options)
     if num_poisons == 0 or steps == 0:
@@ -88,9 +90,9 @@ def certified_poisons(
     The inverse of `poisoning_ceiling`, whose arguments the others are. Returns an int from 0 to `num_examples`.
     Raises ValueError for values out of range, and where `clean_success` exceeds `max_success` already.
     """
-    _probability("max_success", max_success)
-    allowed = clean_success <= max_success
-    check("clean_success", clean_success, allowed, f"0 to max_success={max_success!r}")
+    max_success = checks.real("max_success", max_success, 0, 1)
+    clean_success = checks.real("clean_success", clean_success, 0, max_success)
+    num_examples = checks.integer("num_examples", num_examples, 1)
     plan = {"clean_success": clean_success, "neighbors": neighbors, **options}
 
     def safe(poisons):
@@ -115,7 +117,3 @@ def _success(epsilon, delta, clean_success):
 def _epsilons():
     """0 and 40 more to 30, closer together where they are small; beyond, no bound says anything."""
     return [30 * (step / 40) ** 2 for step in range(41)]
-
-
-def _probability(name, value):
-    check(name, value, 0 <= value <= 1, "a probability from 0 to 1")

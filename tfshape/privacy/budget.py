@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
+from tfshape import checks
 from tfshape.privacy.accounting import steps_for
-from tfshape.privacy.training import Training, check
+from tfshape.privacy.training import Training
 
 
 class Budget(keras.callbacks.Callback):
@@ -38,7 +39,7 @@ class Budget(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.max_steps = steps_for(epsilon, noise_multiplier, batch_size, num_examples, delta, sampling, **options)
-        check("epsilon", epsilon, self.max_steps > 0, "a budget that pays for a step (or, shuffled, an epoch)")
+        checks.require("epsilon", self.max_steps > 0, "a budget that pays for a step (or, shuffled, an epoch)", epsilon)
         self.steps, self._delta = 0, delta
         self._run = lambda: Training(noise_multiplier, batch_size, num_examples, self.steps, sampling, **options)
 
@@ -51,8 +52,9 @@ class Budget(keras.callbacks.Callback):
         together: Any = getattr(self.model, "steps_per_execution", None) or getattr(
             self.model, "_steps_per_execution", 1
         )
-        check("steps_per_execution", int(together), int(together) == 1, "1")
-        check("steps", self.steps, self.steps < self.max_steps, f"fewer than the {self.max_steps} the budget pays for")
+        checks.integer("steps_per_execution", int(together), 1, 1)
+        left = self.steps < self.max_steps
+        checks.require("steps", left, f"fewer than the {self.max_steps} the budget pays for", self.steps)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.steps += 1

@@ -15,8 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.privacy import audit, sampling
-from tfshape.privacy.training import Training, check, count
+from tfshape.privacy.training import Training, probability
 
 STEEP, MATE, BRIGHT = 1e8, 1e4, 1e3
 ROWS, CLEAN = 8, 200
@@ -60,15 +61,14 @@ def gradient_audit(
     Raises:
         ValueError: for a value outside these ranges.
     """
-    check("noise_multiplier", noise_multiplier, 0 < noise_multiplier < np.inf, "a number > 0")
-    check("clip", clip, 0 < clip < np.inf, "a number > 0")
-    check("delta", delta, 0 < delta < 1, "0 < delta < 1")
-    check("confidence", confidence, 0 < confidence < 1, "0 < confidence < 1")
-    count("canaries", canaries, 20)
-    count("trials", trials, 20)
+    noise_multiplier = checks.real("noise_multiplier", noise_multiplier, 0, above=True)
+    clip = checks.real("clip", clip, 0, above=True)
+    delta, confidence = probability("delta", delta), probability("confidence", confidence)
+    canaries, trials = checks.integer("canaries", canaries, 20), checks.integer("trials", trials, 20)
+    seed = checks.integer("seed", seed, 0)
     each = 1 - (1 - confidence) / 4
     clean = np.asarray(x[:CLEAN], np.float32), np.asarray(y[:CLEAN], np.int64)
-    check("x", len(clean[0]), len(clean[0]) >= ROWS, f"at least {ROWS} examples")
+    checks.require("x", len(clean[0]) >= ROWS, f"at least {ROWS} examples", len(clean[0]))
     rng = np.random.default_rng(seed)
     before = model.get_weights()
     found = _one_training(shape, model, clean, noise_multiplier, clip, canaries, delta, each, rng, seed)

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.privacy import audit
-from tfshape.privacy.training import Training, check, count
+from tfshape.privacy.training import Training, probability
 
 CLEAN, STEPS = 64, 10
 
@@ -45,12 +46,11 @@ def input_audit(
 
     Source: Jagielski, Ullman and Oprea 2020 (arXiv 2006.07709), algorithm 3.
     """
-    check("noise_multiplier", noise_multiplier, 0 < noise_multiplier < np.inf, "a number > 0")
-    check("clip", clip, 0 < clip < np.inf, "a number > 0")
-    check("delta", delta, 0 < delta < 1, "0 < delta < 1")
-    check("confidence", confidence, 0 < confidence < 1, "0 < confidence < 1")
-    count("runs", runs, 20)
-    count("copies", copies, 1)
+    noise_multiplier = checks.real("noise_multiplier", noise_multiplier, 0, above=True)
+    clip = checks.real("clip", clip, 0, above=True)
+    delta, confidence = probability("delta", delta), probability("confidence", confidence)
+    runs, copies = checks.integer("runs", runs, 20), checks.integer("copies", copies, 1)
+    seed = checks.integer("seed", seed, 0)
     coins = np.random.default_rng(seed).integers(0, 2, runs).astype(bool)
     x, y = np.asarray(x[:CLEAN], np.float32), np.asarray(y[:CLEAN], np.int64)
     flat = x.reshape(len(x), -1)

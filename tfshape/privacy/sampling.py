@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 
+from tfshape import checks
+
 TRUNCATION = 1e-18
 
 
@@ -17,20 +19,22 @@ def shuffle(data, batch_size, epochs, seed):
     """Every epoch a new permutation of the data, cut into batches of exactly `batch_size`; the rest sits it out.
 
     Args:
-        data: an unbatched, finite `tf.data.Dataset`; it is held in memory.
+        data: an unbatched, finite `tf.data.Dataset` of (x, y) or (x, y, sample_weight); it is held in memory.
         batch_size: examples a batch, 1 to the number of examples.
-        epochs: >= 1.
+        epochs: int >= 1.
         seed: int >= 0. Epoch e is permuted by (seed, e), whatever the global seeds are.
 
     Returns:
         (a `tf.data.Dataset` of epochs * steps batches, steps an epoch).
 
     Raises:
-        ValueError: fewer examples than a batch, or data without end.
+        ValueError: a value outside these ranges, data without end, or elements that are not (x, y[, sample_weight]),
+            such as dicts, or examples with a mark whether they are poison.
     """
     import tensorflow as tf
 
-    arrays, size = _in_memory(data, batch_size)
+    arrays, size = _in_memory(data)
+    batch_size, epochs, seed = _plan(batch_size, size, epochs, seed)
     steps = size // batch_size
 
     def epoch(number):
@@ -69,14 +73,15 @@ def poisson(data, batch_size, epochs, seed, truncation=TRUNCATION, physical=None
         Weights that the data brings along are multiplied in.
 
     Raises:
-        ValueError: a value outside these ranges, or data without end.
+        ValueError: as `shuffle` does.
 
     Source: Abadi et al. 2016 (arXiv 1607.00133) for the sampling; Chua et al. 2024, Scalable DP-SGD (arXiv 2411.04205)
     for padding and truncation.
     """
     import tensorflow as tf
 
-    arrays, size = _in_memory(data, batch_size)
+    arrays, size = _in_memory(data)
+    batch_size, epochs, seed = _plan(batch_size, size, epochs, seed)
     steps, key = size // batch_size, _key(seed, "poisson")
     height = rows(batch_size, size, epochs * steps, truncation, physical)
 
@@ -95,7 +100,8 @@ def balls_in_bins(data, batch_size, epochs, seed, truncation=TRUNCATION, physica
     """
     import tensorflow as tf
 
-    arrays, size = _in_memory(data, batch_size)
+    arrays, size = _in_memory(data)
+    batch_size, epochs, seed = _plan(batch_size, size, epochs, seed)
     steps, key = size // batch_size, _key(seed, "balls_in_bins")
     height = rows(size / steps, size, epochs * steps, truncation, physical)
 
@@ -115,18 +121,17 @@ def rows(batch_size, num_examples, steps, truncation=TRUNCATION, physical=None):
     The least count that all of `steps` batches exceed with probability at most `truncation` (union bound), rounded up
     to a multiple of `physical`. Raises ValueError for values outside the ranges of `poisson`.
     """
-    import numpy as np
     from scipy import stats
 
-    if not 0 <= truncation < 1:
-        raise ValueError(f"truncation={truncation!r}: allowed is 0 <= truncation < 1")
-    if physical is not None and not physical >= 1:
-        raise ValueError(f"physical={physical!r}: allowed is a count >= 1, or None")
-    least = num_examples
+    truncation = checks.real("truncation", truncation, 0, 1, below=True)
+    most = checks.integer("num_examples", num_examples, 1)
     if truncation > 0:
-        beyond = stats.binom.sf(np.arange(num_examples + 1), num_examples, batch_size / num_examples)
-        least = max(int(np.argmax(beyond <= truncation / steps)), 1)  # SciPy's isf fails that far out
-    return least if physical is None else math.ceil(least / physical) * physical
+        least = 0  # bisection, for SciPy's isf fails that far out
+        while most - least > 1:
+            middle = (least + most) // 2
+            few = stats.binom.sf(middle, num_examples, batch_size / num_examples) > truncation / steps
+            least, most = (middle, most) if few else (least, middle)
+    return most if physical is None else math.ceil(most / checks.integer("physical", physical, 1)) * int(physical)
 
 
 def _padded(arrays, members, height, count):
@@ -150,18 +155,38 @@ def _finish(batches, count):
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
 
 
-def _in_memory(data, batch_size):
+def _in_memory(data):
+    """-> (its elements as whole arrays, their number)."""
     import numpy as np
     import tensorflow as tf
 
+    check_elements(data.element_spec)
     size = int(data.cardinality())
     if size == tf.data.INFINITE_CARDINALITY:
         raise ValueError("data must have an end, got a dataset that repeats for ever")
     if size == tf.data.UNKNOWN_CARDINALITY:
         size = int(data.reduce(np.int64(0), lambda count, _: count + 1))
-    if not 1 <= batch_size <= size:
-        raise ValueError(f"batch_size must be at most the number of examples, {size}, got {batch_size}")
+    checks.require("data", size, "a dataset with examples", size)
     return data.batch(size).get_single_element(), size
+
+
+def check_elements(spec):
+    """Raises ValueError unless a dataset's `element_spec` is that of (x, y), or of (x, y, sample_weight)."""
+    words = "a dataset of tuples (x, y) or (x, y, sample_weight)"
+    if isinstance(spec, dict):
+        named = f"dicts of {', '.join(map(str, spec))}"
+        raise ValueError(f"data must be {words}, got {checks.escaped(named)}. Make tuples of them by data.map")
+    checks.require("data", isinstance(spec, tuple) and len(spec) in (2, 3), words, spec)
+    if len(spec) == 3 and not getattr(getattr(spec[2], "dtype", None), "is_floating", False):
+        words += " with floats as weights; data.map(lambda x, y, mark: (x, y)) drops a mark such as is_poison"
+        checks.fail("data", words, spec[2])
+
+
+def _plan(batch_size, size, epochs, seed):
+    """Its arguments but `size` as ints."""
+    if not 1 <= checks.integer("batch_size", batch_size, 1) <= size:
+        checks.fail("batch_size", f"at most the number of examples, {size}", batch_size)
+    return int(batch_size), checks.integer("epochs", epochs, 1), checks.integer("seed", seed, 0)
 
 
 def _key(seed, purpose):

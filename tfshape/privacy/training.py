@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import numbers
 
-from tfshape.privacy import curves, losses
+from tfshape import checks
+from tfshape.privacy import curves, losses, sampling
 
 SAMPLING = {
     "poisson": "each step takes each example independently with probability batch_size / num_examples",
@@ -18,7 +18,7 @@ NEIGHBORS = {
     "add_remove": "adding or removing one example",
     "replace": "replacing one example by another",
 }
-SMALL = 0.3  # a noise multiplier below which the grid for balls in bins is too coarse to say anything
+SMALL = 0.1  # a noise multiplier below which ratios of balls in bins exceed what a float can hold
 MEANINGLESS = 30.0  # beyond it privacy loss distributions take minutes and the Rényi bound, also valid, says as much
 
 
@@ -37,7 +37,8 @@ class Training:
         group_size: how many examples of one person (or of one attacker) are added, removed or replaced, >= 1.
         count_trials: how often the data were trained on in all, restarts and hyperparameter trials included, >= 1; all
             are taken to have spent as much as this one, and to have been released.
-        truncation: probability that a batch lost examples to its fixed number of rows, as given to the sampler.
+        truncation: probability that a batch lost examples to its fixed number of rows, as given to the sampler
+            (`ts.privacy.sampling`, which keeps the examples that come first in the data).
 
     Raises:
         ValueError: for a value outside these ranges.
@@ -53,17 +54,20 @@ class Training:
     count_trials: int = 1
     truncation: float = 0.0
 
-    def __post_init__(self):
-        check("noise_multiplier", self.noise_multiplier, 0 <= self.noise_multiplier < math.inf, "a number >= 0")
-        count("num_examples", self.num_examples, 1)
-        allowed = 1 <= self.batch_size <= self.num_examples
-        check("batch_size", self.batch_size, allowed, f"1 to num_examples={self.num_examples}")
-        count("steps", self.steps, 0)
-        check("sampling", self.sampling, self.sampling in SAMPLING, ", ".join(SAMPLING))
-        check("neighbors", self.neighbors, self.neighbors in NEIGHBORS, ", ".join(NEIGHBORS))
-        count("group_size", self.group_size, 1)
-        count("count_trials", self.count_trials, 1)
-        check("truncation", self.truncation, 0 <= self.truncation < 1, "0 <= truncation < 1")
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("noise_multiplier", checks.real("noise_multiplier", self.noise_multiplier, 0))
+        put("num_examples", checks.integer("num_examples", self.num_examples, 1))
+        size = checks.real("batch_size", self.batch_size, 1, self.num_examples)
+        put("batch_size", int(size) if size.is_integer() else size)
+        put("steps", checks.integer("steps", self.steps, 0))
+        checks.choice("sampling", self.sampling, SAMPLING)
+        checks.choice("neighbors", self.neighbors, NEIGHBORS)
+        put("group_size", checks.integer("group_size", self.group_size, 1))
+        put("count_trials", checks.integer("count_trials", self.count_trials, 1))
+        put("truncation", checks.real("truncation", self.truncation, 0, 1, below=True))
 
     @property
     def epochs(self) -> int:
@@ -72,14 +76,14 @@ class Training:
 
     def epsilon(self, delta: float) -> float:
         """Epsilon at `delta`, 0 < delta < 1; inf where the noise is 0 and steps are not. Raises ValueError."""
-        check("delta", delta, 0 < delta < 1, "0 < delta < 1")
+        delta = probability("delta", delta)
         if self.steps == 0:
             return 0.0
         return self.curve.epsilon(delta) if self.noise_multiplier > 0 else math.inf
 
     def delta(self, epsilon: float) -> float:
         """Delta at `epsilon` >= 0; 1 where the noise is 0 and steps are not. Raises ValueError."""
-        check("epsilon", epsilon, 0 <= epsilon < math.inf, "a number >= 0")
+        epsilon = checks.real("epsilon", epsilon, 0)
         if self.steps == 0:
             return 0.0
         return min(1.0, self.curve.delta(epsilon)) if self.noise_multiplier > 0 else 1.0
@@ -87,21 +91,28 @@ class Training:
     @functools.cached_property
     def curve(self) -> curves.Curve:
         """The `Curve` of a training with noise and steps."""
-        found = _untruncated(dataclasses.replace(self, truncation=0.0))
-        spilled = self.truncation * self.count_trials
-        return curves.Truncated(found, spilled) if spilled else found
+        full = dataclasses.replace(self, truncation=0.0)
+        if not self.truncation or self.neighbors == "replace":  # what takes an example's place puts no other out
+            return _untruncated(full)
+        half = dataclasses.replace(full, noise_multiplier=self.noise_multiplier / 2)
+        return curves.Truncated(_untruncated(full), self._spilled(), functools.partial(_untruncated, half))
+
+    def _spilled(self):
+        """The most that the probability can be that, in all trainings, a batch is full without the group."""
+        from scipy import stats
+
+        if self.sampling == "shuffle":
+            return min(1.0, self.truncation * self.count_trials)
+        bins = self.num_examples // self.batch_size
+        mean = self.batch_size if self.sampling == "poisson" else self.num_examples / bins
+        rows = sampling.rows(mean, self.num_examples, self.steps, self.truncation)
+        full = stats.binom.sf(rows - self.group_size, self.num_examples, mean / self.num_examples)
+        return min(1.0, float(full) * self.steps * self.count_trials)
 
 
-def check(name, value, allowed, words):
-    """Raises ValueError naming the argument, its value and what is allowed, unless `allowed`."""
-    if not allowed:
-        raise ValueError(f"{name}={value!r}: allowed is {words}")
-
-
-def count(name, value, least):
-    """Raises ValueError unless `value` is a whole number of at least `least`."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    check(name, value, whole and value >= least, f"a count >= {least}")
+def probability(name, value):
+    """`value` as a float. Raises ValueError unless 0 < value < 1."""
+    return checks.real(name, value, 0, 1, above=True, below=True)
 
 
 @functools.lru_cache(maxsize=64)
@@ -115,8 +126,6 @@ def _untruncated(run):
         uses = run.epochs
         amplified = _balls_in_bins(run) if run.sampling == "balls_in_bins" else []
     plain = curves.Gaussian(run.noise_multiplier / (pull * math.sqrt(uses * run.count_trials)))
-    if run.sampling == "poisson" and pull == 1:
-        return amplified[0]  # what dp_accounting says, to the digit
     return curves.Least((plain, *amplified))
 
 
@@ -148,4 +157,6 @@ def _accounted(noise_multiplier, probability, steps):
     renyi = curves.Accountant(rdp.RdpAccountant, event)
     if renyi.epsilon(1e-5) > MEANINGLESS:
         return renyi
-    return curves.Accountant(pld.PLDAccountant, event, losses.mixture(noise_multiplier, probability, 1, steps))
+    # Below `least`, what rounding does to a PLD would show in the digits.
+    fast, least = losses.mixture(noise_multiplier, probability, 1, steps), 1e4 * losses.ROUNDING * steps
+    return curves.Least((renyi, curves.Accountant(pld.PLDAccountant, event, fast, least)))
