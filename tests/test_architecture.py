@@ -25,7 +25,15 @@ ALLOWED = {
 }
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
-TOP = {"atomic", "banner", "calls", "checks", "plugins", "__version__"}  # of the package itself, for every room to use
+TOP = {
+    "atomic",
+    "banner",
+    "calls",
+    "checks",
+    "files",
+    "plugins",
+    "__version__",
+}  # of the package itself, for every room to use
 
 
 def imported(path):
