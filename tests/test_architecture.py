@@ -25,17 +25,12 @@ ALLOWED = {
 }
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
-# of the package itself, for every room to use
-TOP = {
-    "__version__",
+TOP = {"__version__"}  # of the package itself, for every room to use
     "atomic",
     "banner",
     "calls",
     "checks",
-    "folders",
-    "plugins",
-    "strict_json",
-    "tables",
+TOP = {"__version__", "files", "folders", "plugins", "strict_json", "tables"}  # of the package itself, for every room to use
 }  # of the package itself, for every room to use
 
 

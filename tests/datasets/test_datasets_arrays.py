@@ -29,6 +29,24 @@ def test_floats_in_the_unit_interval_are_kept(rng):
     np.testing.assert_array_equal(ds.train.x, x.astype(np.float32))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, bool, np.float16])
+@pytest.mark.parametrize("shape", [(3, 3), (3, 3, 1), (9,)])
+def test_zeros_and_ones_are_kept_whatever_their_dtype(dtype, shape, rng):
+    x = rng.integers(0, 2, (8, *shape)).astype(dtype)
+    ds = to_dataset("d", arrays(x, [0, 1] * 4, x[:2], [1, 0]))
+    for split, part in ((ds.train, x), (ds.test, x[:2])):
+        np.testing.assert_array_equal(split.x.reshape(part.shape), part)
+
+
+def test_bytes_are_told_by_both_parts():
+    """A test part, or a training part, that happens to be dark is scaled like the other."""
+    dark, light = np.ones((2, 2, 2), np.uint8), np.full((2, 2, 2), 255, np.uint8)
+    for train, test in ((dark, light), (light, dark)):
+        ds = to_dataset("d", arrays(train, [0, 1], test, [0, 1]))
+        np.testing.assert_allclose(ds.train.x[..., 0], train / 255)
+        np.testing.assert_allclose(ds.test.x[..., 0], test / 255)
+
+
 def test_tables_are_scaled_by_the_training_rows():
     train = [[-2, 5, 7], [2, 5, 9], [0, 5, 8]]
     test = [[1, 6, 100], [-5, 4, 8]]
@@ -67,7 +85,10 @@ def test_labels_in_columns_and_one_hot(y):
         ((np.zeros((2, 1)), [0, 0]), "0 to K-1"),
         ((np.zeros((2, 1)), [0, 1], np.zeros((1, 1)), [2]), "labels from 0 to 1, got 2"),
         ((np.zeros((2, 1)), [0, 1], np.zeros((2, 2)), [0, 1]), "one shape"),
-        ((np.full((2, 3, 3), 255.0), [0, 1], np.zeros((2, 3, 3)), [0, 1]), "images of bytes"),
+        ((np.full((2, 3, 3), 255.0), [0, 1], np.zeros((2, 3, 3)), [0, 1]), "in .0, 1., got float64 from 0 to 255"),
+        ((np.full((2, 3, 3), -1, np.int8), [0, 1], np.zeros((2, 3, 3)), [0, 1]), "got int8 and float64 from -1 to 0"),
+        ((np.zeros((2, 1)), [0, 2**32]), "integers from 0 to 2147483647, got 0 to 4294967296"),
+        ((np.zeros((2, 1)), np.array([1, 2**64 - 1], np.uint64)), "got 1 to 18446744073709551615"),
     ],
 )
 def test_what_cannot_be_a_dataset(parts, words):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.datasets.base import Dataset, Split
 
 TEST_SHARE = 0.2
@@ -19,8 +20,9 @@ def to_dataset(name, arrays, num_classes=None, input_shape=None):
       input_shape: what the shape of an example must be, when it is known.
 
     Returns:
-      A `Dataset`. Images of bytes are divided by 255. Every other x is kept when it lies in [0, 1]; a table that does
-      not is scaled column by column with the minimum and maximum of the training rows, test values clipped.
+      A `Dataset`. x is kept when all of it lies in [0, 1], whatever its dtype. Otherwise images of bytes are divided by
+      255, and a table is scaled column by column with the minimum and maximum of the training rows, test values
+      clipped.
 
     Raises:
       ValueError: arrays that cannot be this.
@@ -85,22 +87,24 @@ def select(dataset, classes):
     Raises:
       ValueError: other classes.
     """
-    allowed = f"classes must be at least 2 different integers from 0 to {dataset.num_classes - 1}, got {classes!r}"
+    allowed = f"at least 2 different integers from 0 to {dataset.num_classes - 1}"
     try:
         chosen = np.asarray(classes)
-    except ValueError as error:  # ragged
-        raise ValueError(allowed) from error
+    except ValueError:  # ragged
+        checks.fail("classes", allowed, classes)
     if chosen.ndim != 1 or chosen.size < 2 or not np.issubdtype(chosen.dtype, np.integer):
-        raise ValueError(allowed)
+        checks.fail("classes", allowed, classes)
     if len(np.unique(chosen)) < chosen.size or chosen.min() < 0 or chosen.max() >= dataset.num_classes:
-        raise ValueError(allowed)
+        checks.fail("classes", allowed, classes)
     relabel = np.full(dataset.num_classes, -1, np.int32)
     relabel[chosen] = np.arange(chosen.size)
 
     def subset(split, part):
         y = relabel[split.y]
         if not np.all(np.isin(np.arange(chosen.size), y)):
-            raise ValueError(f"classes must each have examples, got {classes!r} of which some have no {part} ones")
+            raise ValueError(
+                f"classes must each have examples, got {checks.shown(classes)} of which some have no {part} ones"
+            )
         return Split(split.x[y >= 0], y[y >= 0])
 
     train, test = subset(dataset.train, "training"), subset(dataset.test, "test")
@@ -115,8 +119,12 @@ def _labels(name, y):
             )
         y = y.argmax(axis=1)
     y = y.reshape(-1) if y.ndim == 2 else y
-    if y.ndim != 1 or not (np.issubdtype(y.dtype, np.integer) or y.dtype == bool) or (y.size and y.min() < 0):
+    if y.ndim != 1 or not (np.issubdtype(y.dtype, np.integer) or y.dtype == bool):
         raise ValueError(f"dataset {name} must have labels that are integers from 0, got {y.dtype} {y.shape}")
+    if y.size and not (y.min() >= 0 and y.max() <= np.iinfo(np.int32).max):
+        raise ValueError(
+            f"dataset {name} must have labels that are integers from 0 to 2147483647, got {y.min()} to {y.max()}"
+        )
     return y.astype(np.int32)
 
 
@@ -131,12 +139,17 @@ def _count_classes(name, y):
 
 
 def _scale(name, train, test):
-    if train.ndim > 2 and train.dtype == test.dtype == np.uint8:
-        return train.astype(np.float32) / 255, test.astype(np.float32) / 255
-    if all(part.min() >= 0 and part.max() <= 1 for part in (train, test)):
+    low, high = min(train.min(), test.min()), max(train.max(), test.max())
+    if low >= 0 and high <= 1:  # bytes too: those of a drawing in black and white may be 0 and 1
         return train.astype(np.float32), test.astype(np.float32)
     if train.ndim > 2:
-        raise ValueError(f"dataset {name} must hold images of bytes, or of numbers in [0, 1], got {train.dtype}")
+        if not train.dtype == test.dtype == np.uint8:
+            kind = train.dtype if train.dtype == test.dtype else f"{train.dtype} and {test.dtype}"
+            raise ValueError(
+                f"dataset {name} must hold images of bytes (uint8), or of numbers in [0, 1], "
+                f"got {kind} from {low:g} to {high:g}"
+            )
+        return train.astype(np.float32) / 255, test.astype(np.float32) / 255
     low = train.min(axis=0).astype(np.float64)
     span = train.max(axis=0).astype(np.float64) - low
     span[span == 0] = 1

@@ -1,10 +1,11 @@
 """The idx files in which MNIST and its relatives are published."""
 
-import gzip
 import math
 import pathlib
 
 import numpy as np
+
+from tfshape import files
 
 _FILES = {
     "x_train": "train-images-idx3-ubyte",
@@ -26,18 +27,23 @@ def find(folder):
 
 
 def read(path):
-    """Reads one idx file of bytes. Returns uint8 [N, ...]; raises ValueError if it is damaged or of another type."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as file:
-            data = file.read()
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
-    rank = data[3] if len(data) >= 4 else 0
-    shape = tuple(int(size) for size in np.frombuffer(data[4 : 4 + 4 * rank], ">u4"))
-    if data[:3] != b"\0\0\x08" or not rank or len(data) != 4 + 4 * rank + math.prod(shape):
+    """Reads one idx file of bytes. Returns uint8 [N, ...].
+
+    Raises ValueError if it is damaged, of another type, or larger than `files.limit`, compressed or not.
+    """
+    with (files.open_gzip if path.suffix == ".gz" else files.open_regular)(path) as file:
+        start = file.read(4)
+        rank = start[3] if len(start) == 4 else 0
+        sizes = file.read(4 * rank)
+        if start[:3] != b"\0\0\x08" or not 1 <= rank <= 4 or len(sizes) != 4 * rank:
+            raise ValueError(f"{path} is not a whole idx file of unsigned bytes")
+        shape = tuple(map(int, np.frombuffer(sizes, ">u4")))
+        size = math.prod(shape)
+        files.check_size(path, size)
+        data = files.read_up_to(file, size + 1)
+    if len(data) != size:
         raise ValueError(f"{path} is not a whole idx file of unsigned bytes")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def load(folder):

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from tfshape import checks, files
 from tfshape.datasets import cifar, embedded, idx, npz, tfds
 from tfshape.datasets.arrays import select, to_dataset
 from tfshape.datasets.base import Dataset
@@ -30,7 +31,7 @@ def names() -> tuple[str, ...]:
     return (*_EMBEDDED, *_PUBLISHED)
 
 
-def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None) -> Dataset:
+def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None, download: bool = True) -> Dataset:
     """Loads a dataset.
 
     Args:
@@ -47,6 +48,10 @@ def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None) 
         directory; for each, in the folder itself or in a sub-folder of the dataset's name. tfds downloads into it.
         The first two names and npz:PATH do not read it.
       classes: ints, the classes to keep, relabelled 0, 1, ... in this order; None keeps all.
+      download: False: take what is on this machine and ask no other, as for a name out of a stranger's file.
+
+    Files are read without pickle, and none that would take more than 4 GiB when decompressed, or a quarter of this
+    machine's memory if that is less; the environment variable TFSHAPE_MAX_FILE_BYTES sets another bound.
 
     Returns:
       A `Dataset`. Sets without a test part of their own (digits, purchase100, some of tfds and npz) hold out a fixed
@@ -63,30 +68,31 @@ def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None) 
         source, num_classes, shape = _EMBEDDED[name]
         dataset = to_dataset(name, source(), num_classes, shape)
     elif name in _PUBLISHED:
-        arrays, _ = _find(name, name, data_dir)
+        arrays, _ = _find(name, name, data_dir, download)
         dataset = to_dataset(name, arrays, *_PUBLISHED[name])
     elif kind == "tfds" and rest:
         tfds.check(rest)
-        dataset = to_dataset(name, *_find(name, rest, data_dir))
+        dataset = to_dataset(name, *_find(name, rest, data_dir, download))
     elif kind == "npz" and rest:
         dataset = to_dataset(name, npz.read(rest))
     else:
-        raise ValueError(f"dataset must be one of {', '.join(names())}, tfds:NAME or npz:PATH, got {name!r}")
+        allowed, near = f"{', '.join(names())}, tfds:NAME or npz:PATH", checks.did_you_mean(name, names())
+        raise ValueError(f"dataset must be one of {allowed}, got {checks.shown(name)}{near}")
     return dataset if classes is None else select(dataset, classes)
 
 
 def _readable(data_dir):
-    path = pathlib.Path(data_dir).expanduser()
     try:
+        path = pathlib.Path(data_dir).expanduser()
+        checks.require("data_dir", os.fspath(data_dir), "the path of a folder", data_dir)
         os.scandir(path).close()
-    except OSError as error:
-        raise ValueError(
-            f"data_dir must be a folder that can be read, got {str(data_dir)!r}: {error.strerror}"
-        ) from None
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # a file; NUL; no path; nobody's home folder
+        why = getattr(error, "strerror", None) or files.reason(error)
+        raise ValueError(f"data_dir must be a folder that can be read, got {checks.shown(data_dir)}: {why}") from None
     return path
 
 
-def _find(name, reference, data_dir):
+def _find(name, reference, data_dir, download):
     """(arrays, number of classes or None) from the first place that has them, else ValueError with all the places."""
     has_files, has_tfds = name in _PUBLISHED, name != "purchase100"
     keras_cache = pathlib.Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
@@ -100,15 +106,17 @@ def _find(name, reference, data_dir):
         places.append((f"Debian's {debian_package}", debian_folder, True, False))
     if has_files:
         places.append(("Keras's cache", keras_cache, True, False))
-    for _, folder, files, prepared in places:
-        found = _read_files(name, folder) if files else None
+    for _, folder, published, prepared in places:
+        found = _read_files(name, folder) if published else None
         if found is not None:
             return found, None
         prepared = tfds.find(reference, folder) if prepared else None
         if prepared is not None:
             return tfds.read(prepared)
     tried = [f"{what} in {folder}" for what, folder, _, _ in places]
-    if has_tfds:
+    if has_tfds and not download:
+        tried.append("no download")
+    elif has_tfds:
         try:
             prepared = tfds.download(reference, data_dir or tfds.default_dir())
         except ValueError as error:
@@ -122,12 +130,15 @@ def _read_files(name, folder):
     """The arrays of a published set from files in a folder, or None."""
     for candidate in (folder, folder / name, folder / name.replace("_", "-")):
         found = None
-        if name in ("mnist", "fashion_mnist"):
-            found = idx.load(candidate)
-        elif name in ("cifar10", "cifar100"):
-            found = cifar.load(name, candidate)
-        if found is None and (candidate / f"{name}.npz").is_file():
-            found = npz.read(candidate / f"{name}.npz")
+        try:
+            if name in ("mnist", "fashion_mnist"):
+                found = idx.load(candidate)
+            elif name in ("cifar10", "cifar100"):
+                found = cifar.load(name, candidate)
+            if found is None and (candidate / f"{name}.npz").is_file():
+                found = npz.read(candidate / f"{name}.npz")
+        except OSError as error:
+            raise ValueError(f"{error.filename or candidate} cannot be read: {files.reason(error.strerror)}") from None
         if found is not None:
             return _from_zero(found) if name == "purchase100" else found
     return None

@@ -1,6 +1,7 @@
 """Image and tabular classification sets of tensorflow-datasets (tfds), prepared on disk or downloaded."""
 
 import http.client
+import math
 import os
 import pathlib
 import re
@@ -9,6 +10,8 @@ import urllib.request
 from unittest import mock
 
 import numpy as np
+
+from tfshape import checks, files
 
 TIMEOUT = 3.0  # seconds for the first answer of a download host; tfds itself would retry for minutes
 
@@ -23,8 +26,7 @@ def default_dir():
 
 def check(reference):
     """Raises ValueError unless `reference` reads name, name/config, name:1.2.3 or name/config:1.2.3."""
-    if not _REFERENCE.fullmatch(reference):
-        raise ValueError(f"tfds dataset must be NAME[/CONFIG][:VERSION], got {reference!r}")
+    checks.require("tfds dataset", _REFERENCE.fullmatch(reference), "NAME[/CONFIG][:VERSION]", reference)
 
 
 def find(reference, folder):
@@ -69,7 +71,7 @@ def read(folder):
       (arrays as `arrays.to_dataset` takes them, the number of classes or None).
 
     Raises:
-      ValueError: not a classification set of images or numbers, or damaged files.
+      ValueError: not a classification set of images or numbers, damaged files, or more than `files.limit` bytes.
     """
     import tensorflow as tf
     import tensorflow_datasets as tfds
@@ -80,6 +82,9 @@ def read(folder):
         splits = [split for split in ("train", "test", "validation") if split in builder.info.splits][:2]
         if "train" not in splits:
             raise ValueError(f"its splits are {', '.join(builder.info.splits)}, and train is needed")
+        features, examples = builder.info.features, sum(builder.info.splits[split].num_examples for split in splits)
+        row = sum(np.dtype(features[name].np_dtype).itemsize * math.prod(features[name].shape) for name in inputs)
+        files.check_size(folder, row * examples)
         arrays = {}
         for part, split in zip(("train", "test"), splits):
             wanted = tfds.decode.PartialDecoding({name: True for name in (*inputs, label)})
@@ -91,7 +96,7 @@ def read(folder):
                 flat = [examples[name].reshape(len(examples[label]), -1).astype(np.float64) for name in inputs]
                 arrays[f"x_{part}"] = np.concatenate(flat, axis=1)
     except (LookupError, OSError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(f"tfds data in {folder} cannot be used: {_line(error)}") from error
+        raise ValueError(f"tfds data in {folder} cannot be used: {files.reason(error)}") from error
     return arrays, getattr(builder.info.features[label], "num_classes", None)
 
 
@@ -149,7 +154,7 @@ def download(reference, folder):
     try:
         known = tfds.builder_cls(name)
     except (ImportError, ValueError) as error:
-        raise ValueError(f"tfds cannot give {name}: {_line(error)}") from error
+        raise ValueError(f"tfds cannot give {name}: {files.reason(error)}") from error
     address = next((url for url in known.url_infos or () if url.startswith("http")), None)
     trouble = address and no_answer(address)
     if trouble:
@@ -163,7 +168,7 @@ def download(reference, folder):
         columns(builder.info)
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except Exception as error:  # tfds lets through whatever its downloader, its parsers and the disk raise
-        raise ValueError(f"tfds could not prepare {reference} in {folder}: {_line(error)}") from error
+        raise ValueError(f"tfds could not prepare {reference} in {folder}: {files.reason(error)}") from error
     return pathlib.Path(builder.data_dir)
 
 
@@ -176,14 +181,10 @@ def no_answer(address):
             with urllib.request.urlopen(address, timeout=TIMEOUT):
                 outcome.append("")
         except (OSError, ValueError, http.client.HTTPException) as error:
-            outcome.append(_line(error))
+            outcome.append(files.reason(error))
 
     # In a thread, for looking up a host name has no time limit of its own.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(TIMEOUT)
     return outcome[0] if outcome else f"no answer in {TIMEOUT:g} s"
-
-
-def _line(error):
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

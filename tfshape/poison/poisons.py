@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfshape import files
 from tfshape.poison import archive
 
 SCHEMA = 1
@@ -132,7 +133,7 @@ class Poisons:
                 return _foreign(cls, arrays, num_examples)
             return cls(**_parse(arrays.pop("meta")), **arrays)
         except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{str(path)!r} is not a valid poisons file: {archive.shorten(error)}") from None
+            raise ValueError(f"{str(path)!r} is not a valid poisons file: {files.reason(error)}") from None
 
 
 def _foreign(cls, arrays, num_examples):
