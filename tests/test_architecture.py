@@ -25,12 +25,17 @@ ALLOWED = {
 }
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
-TOP = {"__version__"}  # of the package itself, for every room to use
+TOP = {
+    "__version__",
     "atomic",
     "banner",
     "calls",
     "checks",
-TOP = {"__version__", "files", "folders", "plugins", "strict_json", "tables"}  # of the package itself, for every room to use
+    "files",
+    "folders",
+    "plugins",
+    "strict_json",
+    "tables",
 }  # of the package itself, for every room to use
 
 
