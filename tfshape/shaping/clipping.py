@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .base import Shaper, least, number, register
+from tfshape import checks
+
+from .base import Shaper, least, register
 from .examples import Examples
 
 
@@ -26,7 +28,7 @@ class Clip(Shaper):
     spelling = "clip"
 
     def __post_init__(self):
-        object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
+        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         return self.clip / tf.maximum(examples.norms, self.clip)
@@ -50,8 +52,8 @@ class Normalize(Shaper):
     spelling = "normalize"
 
     def __post_init__(self):
-        object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
-        object.__setattr__(self, "gamma", number("gamma", self.gamma, 0, above=True))
+        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
+        object.__setattr__(self, "gamma", checks.real("gamma", self.gamma, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         return self.clip / (examples.norms + self.gamma)
@@ -74,7 +76,7 @@ class PerLayerClip(Shaper):
     spelling = "per_layer_clip"
 
     def __post_init__(self):
-        object.__setattr__(self, "clip", number("clip", self.clip, 0, above=True))
+        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         norms = examples.layer_norms
@@ -110,10 +112,10 @@ class AdaptiveClip(Shaper):
     spelling = "adaptive_clip"
 
     def __post_init__(self):
-        object.__setattr__(self, "quantile", number("quantile", self.quantile, 0, 1))
-        object.__setattr__(self, "initial", number("initial", self.initial, 0, above=True))
-        object.__setattr__(self, "learning_rate", number("learning_rate", self.learning_rate, 0, above=True))
-        object.__setattr__(self, "count_stddev", number("count_stddev", self.count_stddev, 0))
+        object.__setattr__(self, "quantile", checks.real("quantile", self.quantile, 0, 1))
+        object.__setattr__(self, "initial", checks.real("initial", self.initial, 0, above=True))
+        object.__setattr__(self, "learning_rate", checks.real("learning_rate", self.learning_rate, 0, above=True))
+        object.__setattr__(self, "count_stddev", checks.real("count_stddev", self.count_stddev, 0))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         norms = examples.norms

@@ -10,7 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .base import Shaper, number, register, whole
+from tfshape import checks
+
+from .base import Shaper, register
 from .examples import Examples
 
 _REFERENCES = ("batch_mean", "momentum", "geometric_median")
@@ -42,15 +44,16 @@ class Orient(Shaper):
     directions = True
 
     def __post_init__(self):
-        object.__setattr__(self, "cosine", number("cosine", self.cosine, -1, 1, above=True))
-        object.__setattr__(self, "decay", number("decay", self.decay, 0, 1, below=True))
+        object.__setattr__(self, "cosine", checks.real("cosine", self.cosine, -1, 1, above=True))
+        object.__setattr__(self, "decay", checks.real("decay", self.decay, 0, 1, below=True))
         if self._trusts:
             _read_trusted(self.reference)
         elif self.reference not in _REFERENCES:
-            words = ", ".join(_REFERENCES)
-            raise ValueError(f"reference must be one of {words}; got {self.reference!r}, which is no .npz file either")
-        if not isinstance(self.drop, bool):
-            raise ValueError(f"drop must be True or False; got {self.drop!r}")
+            near = checks.did_you_mean(self.reference, _REFERENCES)
+            allowed = f"one of {', '.join(_REFERENCES)} or an .npz file"
+            raise ValueError(f"reference must be {allowed}, got {checks.shown(self.reference)}{near}")
+        object.__setattr__(self, "drop", checks.scalar(self.drop))
+        checks.require("drop", isinstance(self.drop, bool), "True or False", self.drop)
 
     @property
     def _trusts(self):
@@ -122,8 +125,8 @@ class GeometricMedian(Shaper):
     directions = True
 
     def __post_init__(self):
-        whole("iterations", self.iterations, 1)
-        object.__setattr__(self, "smoothing", number("smoothing", self.smoothing, 0, above=True))
+        object.__setattr__(self, "iterations", checks.integer("iterations", self.iterations, 1))
+        object.__setattr__(self, "smoothing", checks.real("smoothing", self.smoothing, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         return _median_shares(examples.gram(), examples.mask, self.iterations, self.smoothing) * examples.count
@@ -149,9 +152,9 @@ class Krum(Shaper):
     directions = True
 
     def __post_init__(self):
-        object.__setattr__(self, "rate", number("rate", self.rate, 0, 0.5, below=True))
+        object.__setattr__(self, "rate", checks.real("rate", self.rate, 0, 0.5, below=True))
         if self.keep is not None:
-            whole("keep", self.keep, 1)
+            object.__setattr__(self, "keep", checks.integer("keep", self.keep, 1))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         count = examples.count
@@ -185,7 +188,7 @@ class Trim(Shaper):
     directions = True
 
     def __post_init__(self):
-        object.__setattr__(self, "rate", number("rate", self.rate, 0, 1, below=True))
+        object.__setattr__(self, "rate", checks.real("rate", self.rate, 0, 1, below=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         gram = examples.gram()
@@ -201,9 +204,10 @@ def _read_trusted(path):
         with np.load(path, allow_pickle=False) as file:
             x, y = file["x"], file["y"]
     except (OSError, KeyError, ValueError):
-        raise ValueError(f"reference must be an .npz file with arrays x and y; got {path!r}") from None
+        raise ValueError(f"reference must be an .npz file with arrays x and y, got {checks.shown(path)}") from None
     if not len(x) or len(x) != len(y):
-        raise ValueError(f"reference must hold as many x as y, one at least; {path!r} has {len(x)} and {len(y)}")
+        given = f"{len(x)} and {len(y)} in {checks.shown(path)}"
+        raise ValueError(f"reference must be a file of as many x as y, at least one, got {given}")
     return x, y
 
 
@@ -243,5 +247,5 @@ def _mean_of_lowest(scores, examples, keep):
 
 def _built(model):
     if not model.built:
-        raise ValueError(f"model must be built before it is shaped with orient(reference='momentum'); got {model.name}")
+        raise ValueError(f"model must be built before it is shaped with orient(reference='momentum'), got {model.name}")
     return model
