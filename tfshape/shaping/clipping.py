@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .. import checks
+from tfshape import checks
+
 from .base import Shaper, least, register
 from .examples import Examples
 
