@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 
-from tfshape import atomic
+from tfshape import atomic, checks, folders
 from tfshape.reporting import tables
 from tfshape.reporting.material import Material
 from tfshape.reporting.page import caption, page
@@ -27,16 +28,17 @@ def write(material: Material, folder: str | os.PathLike) -> list[pathlib.Path]:
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"report.html": page(material), "report.md": markdown(material)}.items():
-        atomic.write_text(folder / name, text)
-    write_csv(folder / "report.csv", tables.summary(material.summary).frame())
-    return [folder / name for name in ("report.html", "report.md", "report.csv")]
+    paths = [folders.inside(folder, name) for name in ("report.html", "report.md", "report.csv")]
+    atomic.write_text(paths[0], page(material))
+    atomic.write_text(paths[1], markdown(material))
+    write_csv(paths[2], tables.summary(material.summary).frame())
+    return paths
 
 
 def markdown(material):
     """The report as Markdown: its tables, and the command of each row."""
     table = tables.summary(material.summary)
-    parts = [f"# {material.folder.resolve().name}", caption(material), "## Results", _table(table)]
+    parts = [f"# {_text(material.folder.resolve().name)}", _text(caption(material)), "## Results", _table(table)]
     others = {
         "What success costs the attacker": tables.cost(material.costs),
         "Gradient artifacts": tables.artifacts(material.artifacts, material.summary),
@@ -46,14 +48,22 @@ def markdown(material):
         if other is not None:
             parts += [f"## {title}", _table(other)]
     if table.commands:
-        lines = "\n".join(f"    {command}  # {number}" for number, command in enumerate(table.commands, 1))
+        lines = "\n".join(f"    {checks.escaped(str(c))}  # {number}" for number, c in enumerate(table.commands, 1))
         parts += ["## To train a row again", lines]
     return "\n\n".join(parts) + "\n"
 
 
 def _table(table):
     def line(texts):
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+        return "| " + " | ".join(map(_text, texts)) + " |"
 
     rows = [line(cell.text for cell in row) for row in table.rows]
     return "\n".join([line(table.columns), "|" + "---|" * len(table.columns), *rows])
+
+
+def _text(text):
+    """Text as Markdown that stays in its cell or paragraph: no markup, no link, no other line, no HTML."""
+    text = checks.escaped(" ".join(str(text).split())).replace("\\", "\\\\")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"[|`*~$]|\](?=[(\[:])|\b_|_\b", r"\\\g<0>", text)
+    return re.sub(r"^[#+=-]|(?<=^\d)[.)]", r"\\\g<0>", text)  # what would begin a heading, a list or a rule

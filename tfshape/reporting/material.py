@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
+import io
 import os
 import pathlib
+import zipfile
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tfshape import checks, files, folders, strict_json
 from tfshape.reporting.tables import axes
 
 GROUPS = 6  # poisons of so many kinds are shown
+LARGEST = 1 << 28  # bytes of a table or of trials.jsonl
+LARGEST_PICTURES = 1 << 26  # bytes of one poison's pictures
+MOST_PICTURES = 32  # of one poison
 _KEY = ["point", "trial"]
+_REMEDY = "use a folder that bin/sweep or bin/evaluate wrote, or run it again"
+
+_RATES = ("accuracy", "control_accuracy", "asr", "adaptive_asr", "control_asr")
+_ENDS = tuple(f"{name}_{end}" for name in _RATES for end in ("low", "high"))
+_WORDS = ("attack", "dataset", "model", "scenario", "knowledge", "target_rule", "engine", "defense", "sampling")
+_PLAIN = ("successes", "adaptive_successes", "control_successes", "control_trials", "eps", "delta", "seconds")
+# What the columns of each table hold: words, counts (integers), shares (0 to 1) and numbers. None but counts and the
+# epsilon must be there in every row.
+_COLUMNS: dict[str, dict[str, tuple]] = {
+    "results.csv": {
+        "words": (*_WORDS,),
+        "counts": ("num_poisons", "num_examples", "trials"),
+        "shares": (*_RATES, "worst_class_accuracy", "ceiling"),
+        "numbers": (*_ENDS, *_PLAIN),
+        "epsilon": ("epsilon",),
+    },
+    "costs.csv": {
+        "words": ("defense", "attacker"),
+        "counts": ("most", "withstood", "targets"),
+        "epsilon": ("median_cost",),
+    },
+    "victims.csv": {"words": ("defense", "data"), "counts": ("trial", "count"), "shares": ("accuracy",)},
+    "trials.csv": {"words": ("status", "error"), "counts": ("point", "trial")},
+    "poisons.csv": {"words": ("adapted", "file"), "counts": ("point", "count", "trial")},
+    "artifacts.csv": {
+        "words": ("adapted", "file"),
+        "counts": ("point", "count", "epoch"),
+        "numbers": ("norm_ratio", "magnitude_ratio", "cosine", "share"),
+    },
+}
 
 
 @dataclasses.dataclass
@@ -55,49 +92,123 @@ def read(folder: str | os.PathLike) -> Material:
         ValueError: there is no result in it.
     """
     folder = pathlib.Path(folder)
-    summary, config = folder / "results.csv", folder / "config.json"
-    if not (summary.is_file() and config.is_file()):
-        raise ValueError(
-            f"study={str(folder)!r}: allowed is a folder with results, config.json and results.csv, of bin/sweep or "
-            "bin/evaluate"
-        )
-    made, summary = json.loads(config.read_text("utf-8")), pd.read_csv(summary)
-    empty = pd.DataFrame(columns=[*_KEY, "error"])
-    path = folder / "costs.csv"
-    costs = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
-    if not (folder / "victims.csv").is_file():
-        victims = pd.read_json(folder / "trials.jsonl", lines=True)
+    good = all(folders.inside(folder, name).is_file() for name in ("config.json", "results.csv"))
+    checks.require("study", good, "a folder that bin/sweep or bin/evaluate wrote, with results.csv", str(folder))
+    made = strict_json.read(folders.inside(folder, "config.json"), _REMEDY)
+    study = folders.inside(folder, "victims.csv").is_file()
+    summary = _table(folder, "results.csv", counts=("point",) if study else ())
+    costs = _table(folder, "costs.csv") if folders.inside(folder, "costs.csv").is_file() else pd.DataFrame()
+    if not study:
+        victims = _trained(folder)
         counts = {"done": int(victims["trial"].nunique())}
-        return Material(folder, summary, costs, victims, empty, pd.DataFrame(), [], counts, made)
-    trials = pd.read_csv(folder / "trials.csv", usecols=[*_KEY, "status", "error"])
+        failed = pd.DataFrame(columns=[*_KEY, "error"])
+        return Material(folder, summary, costs, victims, failed, pd.DataFrame(), [], counts, made)
+    trials, artifacts = _table(folder, "trials.csv"), _table(folder, "artifacts.csv")
     return Material(
         folder,
         summary,
         costs,
-        pd.read_csv(folder / "victims.csv"),
+        _table(folder, "victims.csv", counts=("point",)),
         trials.loc[trials["status"] == "failed", [*_KEY, "error"]],
-        pd.read_csv(folder / "artifacts.csv"),
+        artifacts[artifacts["point"].isin(summary["point"])],
         _pictures(folder, summary),
         trials["status"].value_counts().to_dict(),
         made,
     )
 
 
+def _table(folder, name, **more):
+    """A CSV file of a folder. Raises ValueError if it is not one that holds what `_COLUMNS` says, and `more`."""
+    path = folders.inside(folder, name)
+    with _damage(path):
+        text = io.BytesIO(files.read_bytes(path, LARGEST))
+        frame = pd.read_csv(text, encoding="utf-8", low_memory=False)
+        return _checked(frame, name, **more)
+
+
+def _trained(folder):
+    """The trained models of an evaluation, from trials.jsonl."""
+    path = folders.inside(folder, "trials.jsonl")
+    with _damage(path):
+        lines = files.read_bytes(path, LARGEST).splitlines()
+        rows = [strict_json.unsealed(strict_json.loads(line, lenient=True), required=False) for line in lines]
+        plain = [{name: v for name, v in row.items() if not isinstance(v, (list, dict))} for row in rows]
+        return _checked(pd.DataFrame(strict_json.numbers(plain)), "victims.csv")
+
+
+@contextlib.contextmanager
+def _damage(path):
+    """Turns what reading a damaged file raises into a ValueError that names it."""
+    try:
+        yield
+    except (ValueError, zipfile.BadZipFile, EOFError, OverflowError) as error:  # pandas' ParserError is a ValueError
+        raise ValueError(f"{checks.shown(str(path))} is damaged: {files.reason(error)}; {_REMEDY}") from None
+
+
+def _checked(frame, name, counts=()):
+    kinds = _COLUMNS[name]
+    if frame.empty:  # a study without poison has no column of its numbers
+        return frame.reindex(columns=list(dict.fromkeys([*frame.columns, *sum(kinds.values(), ()), *counts])))
+    for kind, columns in {**kinds, "counts": (*kinds.get("counts", ()), *counts)}.items():
+        for column in columns:
+            if column not in frame:
+                raise ValueError(f"it has no column {column}")
+            frame[column] = _column(frame[column], column, kind)
+    for column in set(frame.columns) - {column for columns in kinds.values() for column in columns}:
+        if frame[column].dtype == object:  # such as a grid's axis, or a label in words
+            frame[column] = _column(frame[column], column, "words")
+    return frame
+
+
+def _column(values, name, kind):
+    if kind == "words":
+        return values.where(values.isna(), values.astype(str))
+    found = pd.to_numeric(values, errors="coerce").astype(float)
+    size = found.abs()
+    good = {
+        "counts": (size < 2**53) & (found >= 0) & (found % 1 == 0),
+        "epsilon": found >= 0,
+        "shares": values.isna() | ((found >= 0) & (found <= 1)),
+        "numbers": values.isna() | (size <= 1e300),
+    }[kind]
+    if not good.all():
+        words = {"counts": "whole numbers", "epsilon": "numbers >= 0", "shares": "shares from 0 to 1"}.get(
+            kind, "numbers"
+        )
+        wrong = values[~good].iloc[0]
+        raise ValueError(f"column {name} must hold {words}, got {checks.shown(wrong)}")
+    return found.astype(np.int64) if kind == "counts" else found
+
+
 def _pictures(folder, summary):
     """The pictures of one poison of each kind."""
-    poisons = pd.read_csv(folder / "poisons.csv").drop_duplicates("file")
+    poisons = _table(folder, "poisons.csv").drop_duplicates("file")
+    poisons = poisons[poisons["point"].isin(summary["point"])]
     if poisons.empty:
         return []
     poisons = poisons.sort_values(["trial", "point", "count"]).drop_duplicates(["point", "count", "adapted"])
     points, found = summary.drop_duplicates("point").set_index("point"), []
     for row in poisons.head(GROUPS).itertuples():
-        path = folder / "cache" / "pictures" / row.file
+        path = folders.inside(folder, "cache", "pictures", str(row.file))
         if not path.is_file():  # on another machine of a cluster
             continue
         of = ", ".join(str(points[name][row.point]) for name in ["attack", *axes(summary)])
         words = f"{of}, trial {row.trial}, {row.count:,} poison{'s' if row.count > 1 else ''}"
         if isinstance(row.adapted, str):
             words += f", adapted to {row.adapted}"
-        with np.load(path, allow_pickle=False) as file:
-            found.append((words, {name: file[name] for name in file.files}))
+        with _damage(path), files.open_regular(path, LARGEST_PICTURES) as file:
+            arrays = files.read_arrays(file, lambda names: names, most=LARGEST_PICTURES)
+            found.append((words, _drawable(arrays)))
     return found
+
+
+def _drawable(arrays: dict[str, Any]) -> dict[str, Any]:
+    """At most `MOST_PICTURES` of the arrays. Raises ValueError unless they fit together."""
+    for name, labels in (("poison", ("poison_label", "base_label")), ("target", ("target_label", "intended_label"))):
+        for label in labels:
+            shape = np.shape(arrays.get(label))
+            if name not in arrays or shape != arrays[name].shape[:1] or arrays[label].dtype.kind not in "iu":
+                raise ValueError(f"{label} must be one integer for each {name}")
+    if np.shape(arrays.get("base")) != arrays["poison"].shape:
+        raise ValueError("base must have the shape of poison")
+    return {name: array[:MOST_PICTURES] for name, array in arrays.items()}

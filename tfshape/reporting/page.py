@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import html
 import math
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.reporting import assets, charts, images, tables
 
 MOST_VICTIMS = 2000  # rows of trained models in the page; the files have all
@@ -22,7 +25,8 @@ def page(material):
         f'<section aria-labelledby="{name}"><h2 id="{name}" tabindex="-1">{title}</h2>{text}</section>'
         for name, title, text in sections
     )
-    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+    sources = f"style-src {_hash(assets.STYLE)}; script-src {_hash(assets.SCRIPT)}; img-src data:"
+    policy = f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
     name = _escape(material.folder.resolve().name)
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
@@ -223,8 +227,9 @@ def _cell(cell):
     bar = ""
     if cell.span is not None:
         low, middle, high = (100 * number for number in cell.span)
-        band = f'<i style="left:{low:.1f}%;width:{high - low:.1f}%"></i>'
-        bar = f'<span class="bar" aria-hidden="true">{band}<b style="left:{middle:.1f}%"></b></span>'
+        band = f'<rect class="range" x="{low:.1f}" y="2" width="{max(high - low, 0.5):.1f}" height="5"/>'
+        mark = f'<rect class="mark" x="{middle - 1:.1f}" y="0" width="2" height="9"/>'
+        bar = f'<svg class="bar" viewBox="0 0 100 9" preserveAspectRatio="none" aria-hidden="true">{band}{mark}</svg>'
     return f"<td{value}{long}>{_escape(cell.text)}{bar}</td>"
 
 
@@ -236,11 +241,19 @@ def _command(command):
 
 def _footer(material):
     made = material.made
-    versions = ", ".join(f"{name} {value}" for name, value in made["versions"].items() if value)
-    words = f"Made {datetime.date.today()} from {_escape(str(material.folder))} by tfshape. {versions}; "
+    versions = made.get("versions")
+    versions = versions.items() if isinstance(versions, dict) else ()
+    versions = ", ".join(f"{name} {value}" for name, value in versions if value)
+    words = f"Made {datetime.date.today()} from {material.folder} by tfshape. {versions}; "
     words += f"git {made.get('git') or 'unknown'}; {made.get('platform', '')}."
-    return f"<footer>{words}</footer>"
+    return f"<footer>{_escape(words)}</footer>"
+
+
+def _hash(text):
+    """How a Content-Security-Policy names the one inline text that it allows."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _escape(text):
-    return html.escape(str(text), quote=True)
+    """Text as HTML that is nothing but that text, also in an attribute; control characters as their escapes."""
+    return html.escape(checks.escaped(str(text)), quote=True)
