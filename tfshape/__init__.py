@@ -24,7 +24,7 @@ _ROOMS = (
     "shaping",
     "studies",
 )
-_NAMES = {"Experiment": "evaluation", "evaluate": "evaluation", "shape": "shaping"}
+_NAMES = {"Experiment": "evaluation", "check": "shaping", "evaluate": "evaluation", "shape": "shaping"}
 
 __all__ = ["__version__", *_ROOMS, *_NAMES]  # noqa: PLE0604 (they are strings)
 

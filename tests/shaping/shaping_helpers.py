@@ -57,6 +57,13 @@ def conv_model(seed=0):
     )
 
 
+def two_outputs():
+    inputs = keras.Input([4])
+    hidden = keras.layers.Dense(5, activation="tanh", kernel_initializer=keras.initializers.GlorotUniform(1))(inputs)
+    outs = [keras.layers.Dense(3, name=name)(hidden) for name in ("left", "right")]
+    return keras.Model(inputs, outs)
+
+
 def batch(rng, rows, shape=(4,), classes=3, dtype="float32"):
     return rng.normal(size=[rows, *shape]).astype(dtype) * 2, rng.integers(0, classes, rows)
 
@@ -90,3 +97,46 @@ def update(shaped, x, y, sample_weight=None, loss=CROSS_ENTROPY, compile_options
     rows = len(tf.nest.flatten(x)[0])
     shaped.fit(x, y, sample_weight=sample_weight, batch_size=rows, shuffle=False, verbose=0, **fit)
     return flat(optimizer.captured)
+
+
+def contrastive(y_true, y_pred):
+    unit = tf.nn.l2_normalize(y_pred, 1)
+    alike = tf.matmul(unit, unit, transpose_b=True)
+    return keras.losses.sparse_categorical_crossentropy(tf.range(tf.shape(y_pred)[0]), alike, from_logits=True)
+
+
+class BatchMean(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs - tf.reduce_mean(inputs, 0, keepdims=True)
+
+
+class RunningMean(keras.layers.Layer):
+    def build(self, shape):
+        self.mean = self.add_weight(name="mean", shape=(shape[-1],), initializer="zeros", trainable=False)
+
+    def call(self, inputs):
+        self.mean.assign(0.9 * self.mean + 0.1 * tf.reduce_mean(inputs, 0))
+        return 1.0 * inputs
+
+
+class MixesItself(keras.Model):
+    def __init__(self):
+        super().__init__(name="outer")
+        self.first, self.last = keras.layers.Dense(5, name="first"), keras.layers.Dense(3, name="last")
+
+    def call(self, inputs):
+        hidden = self.first(inputs)
+        return self.last(hidden - tf.reduce_mean(hidden, 0))
+
+
+def sequences(rng):
+    return rng.integers(0, 9, [6, 5]), rng.integers(0, 3, 6)
+
+
+def attention():
+    tokens = keras.Input([5], dtype="int32")
+    hidden = keras.layers.Embedding(9, 4, mask_zero=True)(tokens)
+    hidden = keras.layers.LayerNormalization()(
+        hidden + keras.layers.MultiHeadAttention(2, 2, dropout=0.2)(hidden, hidden)
+    )
+    return keras.Model(tokens, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(hidden)))

@@ -74,6 +74,12 @@ def test_other_ways_to_write():
         ("clip(1.0", "shaping must look like"),
         (None, "shaping must look like"),
         ("clop(1.0)", "shaping must use adaptive_clip, clip, dp_sgd"),
+        ("clop(1.0)", r"got 'clop\(1.0\)'. Did you mean 'clip'\?$"),
+        ("clip(1.0)|geometric_mean", r"Did you mean 'geometric_median'\?$"),
+        ("normalize(gama=0.1)", r"normalize takes clip, gamma, got .*Did you mean 'gamma'\?$"),
+        ("orient(reference='momentun')", r"got 'momentun'. Did you mean 'momentum'\?$"),
+        ("dp_sgd(nois=1)", r"Did you mean 'noise'\?$"),
+        ("clip(" + "9" * 400 + "z)", r"9…$"),
         ("clip(1.0)|none", "shaping must use"),
         ("clip(1.0)+noise(1.0)", "shaping must use"),
         ("__import__('os').system('true')", "shaping must use"),
@@ -119,10 +125,32 @@ def test_mistakes_are_one_line(text, words):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_of_numpy_are_numbers():
+    import numpy as np
+
+    one, two = np.float32(1), np.int64(2)
+    assert S.dp_sgd(one, two) == S.dp_sgd(1.0, 2.0) and str(S.dp_sgd(one, two)) == "clip(1.0)|noise(2.0)"
+    assert str(S.Krum(np.float64(0.25), keep=two)) == "krum(0.25, keep=2)"
+    assert str(S.Trim(np.float16(0.5))) == "trim(0.5)"
+    assert str(S.GeometricMedian(np.int8(3), np.array(0.5))) == "geometric_median(3, smoothing=0.5)"
+    assert str(S.Orient(np.float64(0.5), drop=np.True_)) == "orient(0.5, drop=True)"
+    assert json.loads(json.dumps(S.AdaptiveClip(np.float32(0.5), initial=two).to_config()))["initial"] == 2.0
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+    shaped = ts.shape(model, S.Clip(one), batch_size=np.int64(8), microbatch=np.uint8(4), seed=np.array(3))
+    config = shaped.get_config()
+    assert [(config[key], type(config[key])) for key in ("batch_size", "microbatch", "seed")] == [
+        (8, int),
+        (4, int),
+        (3, int),
+    ]
+
+
 def test_configs_are_checked():
+    with pytest.raises(ValueError, match=r"shaper must be one of .*Did you mean 'noise'\?$"):
+        S.Shaper.from_config({"shaper": "noize"})
     with pytest.raises(ValueError, match="shaper must be one of"):
         S.Shaper.from_config({"shaper": "eval"})
-    with pytest.raises(ValueError, match="clip takes clip; got 'size'"):
+    with pytest.raises(ValueError, match="clip takes clip, got 'size'"):
         S.Shaper.from_config({"shaper": "clip", "size": 1})
     with pytest.raises(ValueError, match="Chain needs at least one"):
         S.Chain([])

@@ -165,7 +165,7 @@ def test_bad_values_are_one_line():
         module.optimizer("rmsprop", 0.1, 1.0, 1.0)
     with pytest.raises(ValueError, match="clip must be"):
         module.optimizer("sgd", 0.1, -1.0, 1.0)
-    with pytest.raises(ValueError, match="num_microbatches must be None or a whole number"):
+    with pytest.raises(ValueError, match="num_microbatches must be an integer >= 1, got 0"):
         module.shape(small(), ts.shaping.Clip(1.0), num_microbatches=0)
     with pytest.raises(ValueError, match="shaping must be clip"):
         module.shape(small(), ts.shaping.GaussianNoise(stddev=1.0))

@@ -14,6 +14,7 @@ from shaping_helpers import (
     dense_model,
     example_gradients,
     flat,
+    two_outputs,
     update,
 )
 
@@ -273,7 +274,7 @@ def test_microbatches_give_the_same_update_and_metrics(rng, shaping, microbatch,
 
 @pytest.mark.parametrize("shaper", ["orient()", "geometric_median", "krum()", "trim()"])
 def test_microbatches_are_refused_where_weights_need_the_whole_batch(shaper):
-    with pytest.raises(ValueError, match=r"microbatch must be None with .* needs all rows; got 4"):
+    with pytest.raises(ValueError, match=r"microbatch must be None with .* needs all rows, got 4"):
         ts.shape(dense_model(), S.parse(shaper), microbatch=4)
 
 
@@ -320,13 +321,6 @@ def test_loss_by_name(rng):
     close(update(ts.shape(model, S.Clip(0.5)), x, y, loss="mse"), clipped(g, 0.5).mean(0))
 
 
-def two_outputs():
-    inputs = keras.Input([4])
-    hidden = keras.layers.Dense(5, activation="tanh", kernel_initializer=keras.initializers.GlorotUniform(1))(inputs)
-    outs = [keras.layers.Dense(3, name=name)(hidden) for name in ("left", "right")]
-    return keras.Model(inputs, outs)
-
-
 @pytest.mark.parametrize("kind", [list, dict])
 def test_several_outputs(rng, kind):
     model, (x, y) = two_outputs(), batch(rng, 5)
@@ -347,15 +341,15 @@ def test_several_outputs(rng, kind):
 
 
 def test_losses_that_do_not_fit_are_one_line():
-    with pytest.raises(ValueError, match=r"^loss must be given.*got None$"):
+    with pytest.raises(ValueError, match=r"^loss must be given.*, got None$"):
         ts.shape(dense_model(), S.Clip(1.0)).compile("sgd")
-    with pytest.raises(ValueError, match=r"^loss must be a Keras loss by name.*got 'nonsense'$"):
+    with pytest.raises(ValueError, match=r"^loss must be a Keras loss by name.*, got 'nonsense'$"):
         ts.shape(dense_model(), S.Clip(1.0)).compile("sgd", "nonsense")
     with pytest.raises(ValueError, match=r"^loss must be a list or dict"):
         ts.shape(two_outputs(), S.Clip(1.0)).compile("sgd", "mse")
-    with pytest.raises(ValueError, match=r"^loss must name outputs among left, right; got up$"):
+    with pytest.raises(ValueError, match=r"^loss must name outputs among left, right, got 'up'$"):
         ts.shape(two_outputs(), S.Clip(1.0)).compile("sgd", {"up": "mse"})
-    with pytest.raises(ValueError, match=r"^loss must have one entry for each of 2 outputs; got 1$"):
+    with pytest.raises(ValueError, match=r"^loss must be a list of 2, one entry for each output, got \['mse'\]$"):
         ts.shape(two_outputs(), S.Clip(1.0)).compile("sgd", ["mse"])
 
 
@@ -449,9 +443,9 @@ def test_none_is_the_model_itself_and_bad_values_are_one_line():
     model = dense_model()
     assert ts.shape(model, None) is model
     for options, words in [
-        ({"batch_size": 0}, "batch_size must be a whole number >= 1; got 0"),
-        ({"microbatch": 2.5}, "microbatch must be a whole number >= 1; got 2.5"),
-        ({"seed": -1}, "seed must be a whole number >= 0; got -1"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"microbatch": 2.5}, "microbatch must be an integer >= 1, got 2.5"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
     ]:
         with pytest.raises(ValueError, match=words):
             ts.shape(model, S.Clip(1.0), **options)

@@ -19,15 +19,19 @@ All sensitivities are for adding or removing one example; replacing one moves th
 
 from .base import Shaper, register
 from .chain import Chain, GaussianNoise, dp_sgd
+from .check import Checked, check
 from .clipping import AdaptiveClip, Clip, Normalize, PerLayerClip
 from .model import ShapedModel, shape
+from .probe import Finding
 from .robust import GeometricMedian, Krum, Orient, Trim
 from .spelling import parse
 
 __all__ = [
     "AdaptiveClip",
     "Chain",
+    "Checked",
     "Clip",
+    "Finding",
     "GaussianNoise",
     "GeometricMedian",
     "Krum",
@@ -37,6 +41,7 @@ __all__ = [
     "ShapedModel",
     "Shaper",
     "Trim",
+    "check",
     "dp_sgd",
     "parse",
     "register",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfshape import plugins
+from tfshape import checks, plugins
 
 if TYPE_CHECKING:
     import keras
@@ -25,23 +25,6 @@ def register(cls: Any) -> Any:
     is no shaper, and for a spelling that another one has.
     """
     return REGISTRY.register(cls)
-
-
-def number(name, value, low, high=math.inf, above=False, below=False):
-    """Returns `value` as a float, or raises ValueError unless it lies in [low, high] (`above`, `below`: strictly)."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    good = good and (low < value if above else low <= value) and (value < high if below else value <= high)
-    if not good:
-        left, right = "(" if above else "[", ")" if below or high == math.inf else "]"
-        raise ValueError(f"{name} must be a number in {left}{low}, {high}{right}; got {value!r}")
-    return float(value)
-
-
-def whole(name, value, low):
-    """Returns `value`, or raises ValueError unless it is a whole number of at least `low`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name} must be a whole number >= {low}; got {value!r}")
-    return value
 
 
 def least(a, b):
@@ -163,17 +146,18 @@ class Shaper:
         """The shaper that `to_config` described. Raises ValueError for an unknown name or option."""
         options = dict(config)
         name = options.pop("shaper", cls.spelling)
-        if name not in REGISTRY:
-            raise ValueError(f"shaper must be one of {', '.join(sorted(REGISTRY))}; got {name!r}")
+        checks.choice("shaper", name, sorted(REGISTRY))
         return REGISTRY[name].from_options(options)
 
     @classmethod
     def from_options(cls: Any, options: dict[str, Any]) -> Shaper:
         """The shaper with these keyword options. Raises ValueError for an unknown one or one that is missing."""
         fields = dataclasses.fields(cls)
+        names = [field.name for field in fields]
         for key in options:
-            if key not in [field.name for field in fields]:
-                raise ValueError(f"{cls.spelling} takes {', '.join(f.name for f in fields)}; got {key!r}")
+            if key not in names:
+                near = checks.did_you_mean(key, names)
+                raise ValueError(f"{cls.spelling} takes {', '.join(names)}, got {checks.shown(key)}{near}")
         for field in fields:
             if field.default is dataclasses.MISSING and field.name not in options:
                 raise ValueError(f"{cls.spelling} needs {field.name}")

@@ -30,8 +30,8 @@ class GaussianNoise(Shaper):
 
     def __post_init__(self):
         if (self.multiplier is None) == (self.stddev is None):
-            given = f"multiplier={self.multiplier!r}, stddev={self.stddev!r}"
-            raise ValueError(f"noise takes exactly one of multiplier and stddev; got {given}")
+            given = ", ".join(f"{key}={checks.shown(getattr(self, key))}" for key in ("multiplier", "stddev"))
+            raise ValueError(f"noise takes exactly one of multiplier and stddev, got {given}")
         for field in ("multiplier", "stddev"):
             if getattr(self, field) is not None:
                 object.__setattr__(self, field, checks.real(f"noise {field}", getattr(self, field), 0))
@@ -63,17 +63,17 @@ class Chain(Shaper):
         parts = self.parts if isinstance(self.parts, (list, tuple)) else [self.parts]
         for part in parts:
             if not isinstance(part, Shaper):
-                raise ValueError(f"Chain takes shapers; got {part!r}")
+                raise ValueError(f"Chain takes shapers, got {checks.shown(part)}")
         flat = tuple(shaper for part in parts for shaper in part.shapers)
         if not flat:
-            raise ValueError("Chain needs at least one shaper; got none")
+            raise ValueError("Chain needs at least one shaper, got none")
         for shaper in flat[:-1]:
             if isinstance(shaper, GaussianNoise):
-                raise ValueError(f"{shaper} must be the last shaper of a chain; got {'|'.join(map(str, flat))}")
+                raise ValueError(f"{shaper} must be the last shaper of a chain, got {'|'.join(map(str, flat))}")
         layers = [isinstance(shaper, PerLayerClip) for shaper in flat]
         for shaper in flat[layers.index(True) if True in layers else len(flat) :]:
             if shaper.directions:
-                raise ValueError(f"{shaper} cannot follow per_layer_clip; got {'|'.join(map(str, flat))}")
+                raise ValueError(f"{shaper} cannot follow per_layer_clip, got {'|'.join(map(str, flat))}")
         object.__setattr__(self, "parts", flat)
         if isinstance(flat[-1], GaussianNoise):
             flat[-1].noise_for(self.sensitivity)

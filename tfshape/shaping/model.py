@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from .. import gradients
+from .. import checks, gradients
+from ..gradients import layers as layers_lib
 from . import noise, portable
-from .base import Shaper, whole
+from .base import Shaper
 from .compiling import joint_loss
 from .examples import Examples
+from .probe import Finding, Probe
 
 
 def shape(
@@ -22,6 +25,7 @@ def shape(
     microbatch: int | None = None,
     seed: int | None = None,
     secure_noise: bool = False,
+    probe: bool = True,
 ) -> Any:
     """A Keras model that shares `model`'s weights and trains them with shaped gradients.
 
@@ -36,18 +40,46 @@ def shape(
     seed: a whole number makes the noise repeatable, for science; None keys it from the operating system's entropy.
     secure_noise: True draws every number of the noise from the operating system's cryptographic generator, on a grid
     that hides float rounding (see `noise.add_secure`); slower, on CPU only, and not to be had with a seed.
+    probe: whether the first step of training after `compile` tests that rows do not depend on each other: some rows of
+    the batch are replaced, and neither the loss nor the gradient norm of another row may change. The weights, the
+    optimizer and everything random stay as they were. It costs about one step, run outside the compiled one.
 
     Rows with sample weight 0 are padding: they contribute exactly nothing. A row whose loss or gradient is not finite
     contributes nothing either, and is counted in the metric `nonfinite`, which `fit` reports.
     Under a `tf.distribute` strategy each replica shapes its own examples and adds its part of the noise.
 
-    Raises ValueError for bad values, and for a microbatch with a shaper that weighs examples against the whole batch.
+    Raises ValueError for bad values, for a microbatch with a shaper that weighs examples against the whole batch, for a
+    model that is shaped already, and for one with a training method of its own, such as `train_step` or `compute_loss`,
+    which would be ignored. `fit` and `train_on_batch` raise it for a loss or a layer that mixes the rows of a batch;
+    `ts.check` lists everything of the kind at once.
     """
     if shaping is None:
         return model
     if not isinstance(shaping, Shaper):
-        raise ValueError(f"shaping must be a Shaper such as dp_sgd(clip=1.0, noise=1.0), or None; got {shaping!r}")
-    return ShapedModel(model, shaping, batch_size, microbatch, seed, secure_noise)
+        checks.fail("shaping", "a Shaper such as dp_sgd(clip=1.0, noise=1.0), or None", shaping)
+    return ShapedModel(model, shaping, batch_size, microbatch, seed, secure_noise, probe)
+
+
+# What trains a Keras model. `ShapedModel` trains in its own way, and would call none of them.
+_TRAINING = ("train_step", "compute_loss", "make_train_function", "train_on_batch", "fit")
+
+
+def misfits(model: Any) -> list[Finding]:
+    """One finding for each reason why `model` as a whole cannot be shaped, whatever the data."""
+    found = []
+    for layer in layers_lib.tree(model):
+        if isinstance(layer, ShapedModel):
+            where = "" if layer is model else f", in {model.name}"
+            message = f"model must not be shaped already, got {layer.name}{where}: shape its attribute `model` instead"
+            found.append(Finding("already_shaped", True, message, layer.name, type(layer).__name__))
+    for name in _TRAINING if not found else ():
+        if name in vars(model) or getattr(type(model), name) is not getattr(keras.Model, name):
+            message = (
+                f"{name} must be that of keras.Model, got {type(model).__name__}.{name}: a shaped model would ignore "
+                "it. Move what it computes into the loss, or into the model's `call`"
+            )
+            found.append(Finding("own_training", True, message, model.name, type(model).__name__))
+    return found
 
 
 @keras.saving.register_keras_serializable(package="tfshape")
@@ -62,24 +94,26 @@ class ShapedModel(keras.Model):
         microbatch: int | None = None,
         seed: int | None = None,
         secure_noise: bool = False,
+        probe: bool = True,
         name: str | None = None,
     ) -> None:
-        for key, value in {"batch_size": batch_size, "microbatch": microbatch}.items():
-            if value is not None:
-                whole(key, value, 1)
+        checks.require("model", isinstance(model, keras.Model), "a keras.Model", model)
+        for misfit in misfits(model):
+            raise ValueError(misfit.message)
+        batch_size = None if batch_size is None else checks.integer("batch_size", batch_size, 1)
+        microbatch = None if microbatch is None else checks.integer("microbatch", microbatch, 1)
         if seed is not None:
-            whole("seed", seed, 0)
-            if secure_noise:
-                raise ValueError(f"seed must be None with secure_noise, which nothing repeats; got {seed!r}")
+            seed = checks.integer("seed", seed, 0)
+            checks.require("seed", not secure_noise, "None with secure_noise, which nothing repeats", seed)
         shapers = shaping.shapers
         for shaper in shapers:
             if microbatch is not None and shaper.whole_batch:
-                raise ValueError(f"microbatch must be None with {shaper}, which needs all rows; got {microbatch!r}")
+                checks.fail("microbatch", f"None with {shaper}, which needs all rows", microbatch)
         shapers[-1].noise_for(shaping.sensitivity)
         super().__init__(name=name or f"{model.name}_shaped")
         self.model = model
         self.shaping, self.batch_size, self.microbatch, self.seed = shaping, batch_size, microbatch, seed
-        self.secure_noise = bool(secure_noise)
+        self.secure_noise, self.probe = bool(secure_noise), bool(probe)
         self._states = [
             portable.add_state(self, f"{index}_{shaper.spelling}", shaper.variables(model))
             for index, shaper in enumerate(shapers)
@@ -87,6 +121,7 @@ class ShapedModel(keras.Model):
         self._noise_key = noise.entropy_key() if seed is None else (seed, 0)
         self._noise_step = portable.add_counter(self, tracked=seed is not None)
         self._counts = portable.Hidden([keras.metrics.Mean(name="shaped_loss"), keras.metrics.Sum(name="nonfinite")])
+        self._trained = False
         self.output_names = getattr(model, "output_names", None)
         self.built = model.built
 
@@ -98,6 +133,12 @@ class ShapedModel(keras.Model):
         """The compiled metrics, and two that are the training's own: its loss, and the count `nonfinite`."""
         return [*super().metrics, *self._counts.value]
 
+    @property
+    def metrics_names(self) -> list[str]:
+        """As `keras.Model.metrics_names`."""
+        names = [metric.name for metric in super().metrics]
+        return ["loss", *names] if self._trained and "loss" not in names else names
+
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -108,6 +149,7 @@ class ShapedModel(keras.Model):
     ) -> None:
         """As `keras.Model.compile`. Raises ValueError unless `loss` gives a value an example for every output."""
         self._example_loss = joint_loss(loss, loss_weights, self.output_names)
+        self._probe = portable.Hidden(Probe(self.model, self._example_loss, self.microbatch) if self.probe else None)
         options = portable.compile_options(options)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, loss_weights=loss_weights, **options)
 
@@ -117,6 +159,15 @@ class ShapedModel(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """As `keras.Model.make_train_function`. What it makes raises ValueError if the probe objects to a batch."""
+        model: Any = self
+        if model.train_function is None or force:
+            super().make_train_function(force)
+            if self._probe.value is not None:
+                model.train_function = self._probe.value.watching(model.train_function, lambda: self.variables)
+        return model.train_function
+
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         replica = tf.distribute.get_replica_context()
@@ -124,6 +175,8 @@ class ShapedModel(keras.Model):
         shaped_sum = self._whole if self.microbatch is None else self._by_microbatches
         update, y_pred, penalty, tallies = shaped_sum(x, y, sample_weight, 1.0 / rows)
         self.built = True  # the engine has called `model`, which builds it
+        if self._probe.value is not None:
+            self._probe.value.see(x, y)
         update = self._advance(update, tallies["observed"], rows, replica)
         if penalty is not None:
             replicas = replica.num_replicas_in_sync
@@ -139,8 +192,21 @@ class ShapedModel(keras.Model):
         if self.model.losses:
             loss += tf.cast(tf.add_n(self.model.losses), loss.dtype)
         mean_loss.update_state(loss, sample_weight=tallies["count"])
+        if self.output_names is not None and len(self.output_names) > 1:
+            self.compute_loss(x, y, y_pred, sample_weight)  # for Keras' metrics of the loss of each output
         logs = self._without_own(self.compute_metrics(x, y, y_pred, sample_weight))
+        self._trained = True
         return {**logs, "loss": mean_loss.result(), "nonfinite": nonfinite.result()}
+
+    def train_on_batch(self, *args: Any, **options: Any) -> Any:
+        """As `keras.Model.train_on_batch`, in the same order; with `return_dict=True`, `nonfinite` is there too."""
+        given = inspect.signature(super().train_on_batch).bind(*args, **options).arguments
+        as_dict = given.pop("return_dict", False)
+        logs = super().train_on_batch(**given, return_dict=True)
+        if as_dict:
+            return logs
+        del logs["nonfinite"]
+        return portable.in_order(logs, ["loss", *(name for name in portable.names(super().metrics) if name != "loss")])
 
     def test_step(self, data: Any) -> dict[str, Any]:
         return self._without_own(super().test_step(data))
@@ -254,6 +320,7 @@ class ShapedModel(keras.Model):
             "microbatch": self.microbatch,
             "seed": self.seed,
             "secure_noise": self.secure_noise,
+            "probe": self.probe,
             "name": self.name,
         }
 

@@ -62,3 +62,21 @@ def apply(optimizer, update, variables):
     if KERAS3:
         update = [optimizer.scale_loss(part) for part in update]
     optimizer.apply_gradients(list(zip(update, variables)))
+
+
+def pending():
+    """A hidden variable that is True."""
+    once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return Hidden(tf.Variable(True, trainable=False, aggregation=once))
+
+
+def names(metrics):
+    """The names under which the logs hold `metrics`; Keras 3 keeps those of `compile` in one metric."""
+    return [part.name for metric in metrics for part in getattr(metric, "metrics", None) or [metric]]
+
+
+def in_order(logs, names):
+    """The values of `logs` as Keras lists them: those of `names` first; a value alone is in no list."""
+    values = [logs[name] for name in names if name in logs]
+    values += [logs[name] for name in sorted(logs) if name not in names]
+    return values[0] if len(values) == 1 else values

@@ -49,7 +49,10 @@ class Orient(Shaper):
         if self._trusts:
             _read_trusted(self.reference)
         elif self.reference not in _REFERENCES:
-            checks.choice("reference", self.reference, [*_REFERENCES, "the path of an .npz file"])
+            near = checks.did_you_mean(self.reference, _REFERENCES)
+            allowed = f"one of {', '.join(_REFERENCES)} or an .npz file"
+            raise ValueError(f"reference must be {allowed}, got {checks.shown(self.reference)}{near}")
+        object.__setattr__(self, "drop", checks.scalar(self.drop))
         checks.require("drop", isinstance(self.drop, bool), "True or False", self.drop)
 
     @property
@@ -200,9 +203,10 @@ def _read_trusted(path):
         with np.load(path, allow_pickle=False) as file:
             x, y = file["x"], file["y"]
     except (OSError, KeyError, ValueError):
-        raise ValueError(f"reference must be an .npz file with arrays x and y; got {path!r}") from None
+        raise ValueError(f"reference must be an .npz file with arrays x and y, got {checks.shown(path)}") from None
     if not len(x) or len(x) != len(y):
-        raise ValueError(f"reference must hold as many x as y, one at least; {path!r} has {len(x)} and {len(y)}")
+        given = f"{len(x)} and {len(y)} in {checks.shown(path)}"
+        raise ValueError(f"reference must be a file of as many x as y, at least one, got {given}")
     return x, y
 
 
@@ -242,5 +246,5 @@ def _mean_of_lowest(scores, examples, keep):
 
 def _built(model):
     if not model.built:
-        raise ValueError(f"model must be built before it is shaped with orient(reference='momentum'); got {model.name}")
+        raise ValueError(f"model must be built before it is shaped with orient(reference='momentum'), got {model.name}")
     return model

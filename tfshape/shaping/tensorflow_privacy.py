@@ -20,6 +20,7 @@ from .. import checks
 from ..gradients.losses import per_example_losses
 from .chain import Chain, GaussianNoise
 from .clipping import Clip
+from .model import misfits
 
 _NAMES = {"sgd": "SGD", "adam": "Adam", "adagrad": "Adagrad"}
 _OPTIONS = {
@@ -59,10 +60,9 @@ def optimizer(name, learning_rate, clip, noise, num_microbatches=None, vectorize
     It must be given a loss that is not reduced; `shape` sees to that. Raises ValueError for a bad value and
     ImportError where tensorflow-privacy cannot be used. Source: Abadi et al. 2016, Algorithm 1.
     """
-    if not isinstance(name, str) or name.lower() not in _NAMES:
-        raise ValueError(f"optimizer must be one of {', '.join(_NAMES)} with tensorflow-privacy; got {name!r}")
+    checks.choice("optimizer", name.lower() if isinstance(name, str) else name, _NAMES)
     clip, noise = checks.real("clip", clip, 0, above=True), checks.real("noise", noise, 0)
-    _check_microbatches(num_microbatches)
+    num_microbatches = _microbatches(num_microbatches)
     prefix = "DPKeras" if vectorized is False else "VectorizedDPKeras"
     cls = getattr(_library(), f"{prefix}{_NAMES[name.lower()]}Optimizer")
     return cls(
@@ -90,20 +90,21 @@ def shape(model, shaping, num_microbatches=None, batch_size=256, vectorized=None
     where tensorflow-privacy cannot be used.
     """
     clip, noise = _clip_and_noise(shaping)
-    _check_microbatches(num_microbatches)
+    num_microbatches = _microbatches(num_microbatches)
+    for misfit in misfits(model):
+        raise ValueError(misfit.message)
     _library()
     return _DPKerasModel(model, clip, noise, num_microbatches, batch_size, vectorized)
 
 
-def _check_microbatches(num_microbatches):
-    if num_microbatches is not None:
-        checks.integer("num_microbatches", num_microbatches, 1)
+def _microbatches(number):
+    return None if number is None else checks.integer("num_microbatches", number, 1)
 
 
 def _clip_and_noise(shaping):
     parts = shaping.shapers if isinstance(shaping, (Clip, Chain)) else ()
     if [type(part) for part in parts] not in ([Clip], [Clip, GaussianNoise]):
-        raise ValueError(f"shaping must be clip or clip|noise with tensorflow-privacy; got {shaping}")
+        raise ValueError(f"shaping must be clip or clip|noise with tensorflow-privacy, got {shaping}")
     return parts[0].clip, shaping.noise_stddev / parts[0].clip
 
 
@@ -122,7 +123,7 @@ class _DPKerasModel(keras.Model):
 
     def compile(self, optimizer="sgd", loss=None, **options):
         if loss is None:
-            raise ValueError("loss must be given; got None")
+            raise ValueError("loss must be given, got None")
         self._given_loss = loss
         super().compile(optimizer=self._dp_optimizer(optimizer), loss=loss, **options)
 
@@ -131,7 +132,7 @@ class _DPKerasModel(keras.Model):
         name, config = type(given).__name__, given.get_config()
         for key in ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema"):
             if config.get(key):
-                raise ValueError(f"optimizer must not use {key} with tensorflow-privacy; got {config[key]!r}")
+                raise ValueError(f"optimizer must not use {key} with tensorflow-privacy, got {config[key]!r}")
         rate = config["learning_rate"]
         rate = keras.optimizers.schedules.deserialize(rate) if isinstance(rate, dict) else float(rate)
         vectorized = self._vectorized
@@ -154,7 +155,7 @@ class _DPKerasModel(keras.Model):
 
     def _check_divides(self, rows):
         if self._num_microbatches and rows and rows % self._num_microbatches:
-            raise ValueError(f"num_microbatches must divide the batch size {rows}; got {self._num_microbatches}")
+            raise ValueError(f"num_microbatches must divide the batch size {rows}, got {self._num_microbatches}")
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
