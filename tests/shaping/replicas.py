@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from shaping_helpers import CROSS_ENTROPY, AfterBatch, dense_model, flat
+from shaping_helpers import CROSS_ENTROPY, AfterBatch, BatchMean, dense_model, flat
 
 import tfshape as ts
 
@@ -39,6 +39,20 @@ def train(text, replicas, steps=1, padding=False, rows=8, uneven=False, collect=
     return {"changes": changes.tolist() if collect else changes.sum(0).tolist(), "state": state, "logs": logs}
 
 
+def refusal(replicas):
+    """What is said of a layer that mixes rows."""
+    with STRATEGIES[replicas].scope():
+        shaped = ts.shape(
+            keras.Sequential([keras.Input([4]), BatchMean(name="it"), keras.layers.Dense(3)]), ts.shaping.Clip(1.0)
+        )
+        shaped.compile("sgd", loss=CROSS_ENTROPY)
+    rng = np.random.default_rng(0)
+    try:
+        shaped.fit(rng.normal(size=[8, 4]), rng.integers(0, 3, 8), verbose=0)
+    except ValueError as error:
+        return str(error)
+
+
 def main():
     adaptive = "adaptive_clip(0.5, initial=0.2, count_stddev=0.0)"
     momentum = "orient(0.5, reference='momentum', decay=0.5)|clip(0.5)"
@@ -48,6 +62,7 @@ def main():
             "uneven": train("clip(0.3)", replicas, steps=2, uneven=True),
             "adaptive": train(adaptive, replicas, steps=4),
             "momentum": train(momentum, replicas, steps=4),
+            "refusal": refusal(replicas),
             "noise": train("dp_sgd(0.5, 2.0)", replicas, steps=150, padding=True, collect=True),
         }
     json.dump(found, sys.stdout)

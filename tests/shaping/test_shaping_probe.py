@@ -104,6 +104,18 @@ def test_small_and_later_batches_and_both_ways_in(rng, rows):
             shaped.fit(data, verbose=0)
 
 
+def test_xla_compiles_the_steps_after_the_one_that_is_examined(rng):
+    x, y = batch(rng, 9)
+    shaped = ts.shape(dense_model(), S.Clip(0.1))
+    shaped.compile("sgd", CROSS_ENTROPY, jit_compile=True)
+    shaped.fit(x, y, batch_size=3, verbose=0)
+    assert shaped.jit_compile
+    shaped = ts.shape(model_with(BatchMean(name="it")), S.Clip(0.1))
+    shaped.compile("sgd", CROSS_ENTROPY, jit_compile=True)
+    with pytest.raises(ValueError, match=r"^layer it"):
+        shaped.fit(x, y, batch_size=3, verbose=0)
+
+
 def test_by_name_it_trains_all_the_same(rng):
     x, y = batch(rng, 8)
     shaped = ts.shape(model_with(BatchMean()), S.Clip(0.1), probe=False)

@@ -43,3 +43,8 @@ def test_replicas_draw_noise_of_their_own(found):
     """Were replica 0 to draw what one replica alone does, the two sums would be correlated."""
     one, two = (np.array(found[replicas]["noise"]["changes"]).ravel() for replicas in ("1", "2"))
     assert abs(np.corrcoef(one, two)[0, 1]) < 5 / math.sqrt(len(one))
+
+
+@pytest.mark.parametrize("replicas", ["1", "2"])
+def test_a_layer_that_mixes_rows_is_refused_by_name(found, replicas):
+    assert found[replicas]["refusal"].startswith("layer it (BatchMean) mixes the examples of a batch")

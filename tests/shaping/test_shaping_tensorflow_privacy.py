@@ -92,7 +92,7 @@ if KERAS2:
         shaped = ts.shaping.tensorflow_privacy.shape(small(), ts.shaping.Clip(1.0), num_microbatches=3)
         shaped.compile("sgd", "mse")
         x, y = data(rng, 8)
-        with pytest.raises(ValueError, match="num_microbatches must divide the batch size 4; got 3"):
+        with pytest.raises(ValueError, match="num_microbatches must divide the batch size 4, got 3"):
             shaped.fit(x, y, batch_size=4)
         with pytest.raises(ValueError, match="num_microbatches must divide the batch size 8; got 3"):
             shaped.fit(tf.data.Dataset.from_tensors((x, y)))
@@ -109,7 +109,7 @@ if KERAS2:
 
     def test_optimizer_options_that_would_be_lost_are_refused():
         shaped = ts.shaping.tensorflow_privacy.shape(small(), ts.shaping.Clip(1.0))
-        with pytest.raises(ValueError, match=r"optimizer must not use weight_decay with tensorflow-privacy; got 0.1"):
+        with pytest.raises(ValueError, match=r"optimizer must not use weight_decay with tensorflow-privacy, got 0.1"):
             shaped.compile(keras.optimizers.SGD(0.1, weight_decay=0.1), "mse")
         with pytest.raises(ValueError, match=r"optimizer must be one of sgd, adam, adagrad.*got 'RMSprop'"):
             shaped.compile("rmsprop", "mse")

@@ -351,6 +351,26 @@ def test_losses_that_do_not_fit_are_one_line():
         ts.shape(two_outputs(), S.Clip(1.0)).compile("sgd", {"up": "mse"})
     with pytest.raises(ValueError, match=r"^loss must be a list of 2, one entry for each output, got \['mse'\]$"):
         ts.shape(two_outputs(), S.Clip(1.0)).compile("sgd", ["mse"])
+    for model, loss, weights, words in [
+        (dense_model(), "mse", [0.5, 1], r"a list of 1, one entry for each output, got \[0.5, 1\]"),
+        (dense_model(), "mse", ["half"], "a finite number, got 'half'"),
+        (two_outputs(), ["mse", "mse"], [0.5], r"a list of 2, one entry for each output, got \[0.5\]"),
+        (two_outputs(), ["mse", "mse"], 0.5, "a list or dict, with one entry for each output, got 0.5"),
+    ]:
+        with pytest.raises(ValueError, match=f"^loss_weights must be {words}$"):
+            ts.shape(model, S.Clip(1.0)).compile("sgd", loss, loss_weights=weights)
+    with pytest.raises(
+        ValueError, match=r"^loss_weights must name outputs among left, right, got 'rigt'. Did you mean"
+    ):
+        ts.shape(two_outputs(), S.Clip(1.0)).compile("sgd", ["mse", "mse"], loss_weights={"rigt": 1.0})
+
+
+@pytest.mark.parametrize("weights", [[0.5], 0.5, np.float32(0.5), {"out": 0.5}], ids=str)
+def test_the_weight_of_a_single_loss_scales_it(rng, weights):
+    inputs = keras.Input([4])
+    model, (x, y) = keras.Model(inputs, keras.layers.Dense(3, name="out")(inputs)), batch(rng, 5)
+    half = update(ts.shape(model, S.Clip(1e6)), x, y, compile_options={"loss_weights": weights})
+    close(half, 0.5 * update(ts.shape(model, S.Clip(1e6)), x, y))
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -163,10 +163,20 @@ class ShapedModel(keras.Model):
         """As `keras.Model.make_train_function`. What it makes raises ValueError if the probe objects to a batch."""
         model: Any = self
         if model.train_function is None or force:
+            probe = self._probe.value
+            # XLA cannot hand out a batch: it compiles the steps after those that are examined
+            later = probe is not None and probe.pending and model.jit_compile
+            if later:
+                model.jit_compile = False
             super().make_train_function(force)
-            if self._probe.value is not None:
-                model.train_function = self._probe.value.watching(model.train_function, lambda: self.variables)
+            if probe is not None and probe.pending:
+                step, then = model.train_function, self._compile_by_xla if later else None
+                model.train_function = probe.watching(step, lambda: self.variables, then)
         return model.train_function
+
+    def _compile_by_xla(self):
+        self.jit_compile = True
+        self.make_train_function(force=True)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -175,7 +185,7 @@ class ShapedModel(keras.Model):
         shaped_sum = self._whole if self.microbatch is None else self._by_microbatches
         update, y_pred, penalty, tallies = shaped_sum(x, y, sample_weight, 1.0 / rows)
         self.built = True  # the engine has called `model`, which builds it
-        if self._probe.value is not None:
+        if self._probe.value is not None and self._probe.value.pending:
             self._probe.value.see(x, y)
         update = self._advance(update, tallies["observed"], rows, replica)
         if penalty is not None:

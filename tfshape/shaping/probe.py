@@ -55,7 +55,8 @@ class Probe:
 
     def __init__(self, model: Any, loss: Any, microbatch: int | None) -> None:
         self._model, self._loss, self._microbatch = model, loss, microbatch
-        self._pending = portable.pending()
+        self._pending = portable.pending()  # for graphs
+        self._waits = True
         self._batches: list = []
 
     def see(self, x: Any, y: Any) -> None:
@@ -72,14 +73,20 @@ class Probe:
         else:
             tf.cond(self._pending.value, lambda: tf.py_function(keep, leaves, tf.bool), lambda: True)
 
-    def watching(self, step: Any, variables: Any) -> Any:
+    @property
+    def pending(self) -> bool:
+        """Whether a batch has yet to be examined."""
+        return self._waits
+
+    def watching(self, step: Any, variables: Any, then: Any) -> Any:
         """A function like `step`, a function of an iterator that trains, which examines what the step has seen.
 
-        variables: a function that returns those that are set back when the batch is refused.
+        variables: a function that returns those that are set back when the batch is refused. then: called, unless
+        None, once a batch has passed.
         """
 
         def watched(iterator):
-            if not self._pending.value:
+            if not self.pending:
                 return step(iterator)
             before = [(variable, tf.identity(variable)) for variable in map(layers_lib.raw, variables())]
             logs = step(iterator)
@@ -89,6 +96,8 @@ class Probe:
                 for variable, value in before:
                     variable.assign(value)
                 raise
+            if then is not None and not self.pending:
+                then()
             return logs
 
         return watched
@@ -106,6 +115,7 @@ class Probe:
                     raise ValueError(f"{finding.message} (ts.shape(…, probe=False) trains without this check)")
                 warnings.warn(finding.message, stacklevel=2)
             self._pending.value.assign(False)
+            self._waits = False
             return
 
 
