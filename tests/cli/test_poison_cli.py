@@ -133,20 +133,20 @@ BAD = [
     (["flip_labels(0.1, 12, mapping={1: 11})"], "labels after --transform must be 0 to 9, got 11"),
     (["stamp('patch(size=99)', 0.1, 1)"], "does not fit into features (8, 8, 1)"),
     (["stamp('spot', 0.1, 1)"], "trigger must be one of blend, patch, sinusoid, warp, got 'spot'"),
-    (["stamp(3, 0.1, 1)"], "trigger='3'"),
+    (["stamp(3, 0.1, 1)"], "trigger must be a name or a call"),
     (["stamp('warp', 0.1, 11)"], "target_class must be an integer from 0 to 9, got 11"),
-    (["stamp_test('warp', 'x')"], "target_class='x', expected an integer >= 0"),
+    (["stamp_test('warp', 'x')"], "target_class must be an integer from 0 to 9, got 'x'"),
     (["insert('none.npz')"], "none.npz: No such file or directory"),
     (["insert('d.npy')"], "'d.npy' is not a readable poisons file: File is not a zip file"),
     (["insert(0)"], "expected str, bytes or os.PathLike object, not int"),
-    (["perturb('none.npy')"], "deltas='none.npy': No such file or directory"),
+    (["perturb('none.npy')"], "deltas 'none.npy' cannot be read: No such file or directory"),
     (["perturb('p.npz')"], "deltas must be the path of an .npy file of numbers, got 'p.npz'"),
     (["perturb('object.npy')"], "deltas must be the path of an .npy file of numbers, got 'object.npy'"),
     (["perturb(0)"], "deltas must be the path of an .npy file of numbers, got 0"),
     (["perturb('k.npy')"], "deltas are for features (8, 1), got (8, 8, 1)"),
     (["__import__('os').system('touch executed')"], "transform must be a name or a call"),
     (["flip_labels(rate=open('executed', 'w'))"], "transform must be a name or a call"),
-    (["stamp(trigger='patch(open(\"executed\"))', rate=0.1, target_class=1)"], "trigger='patch(open("),
+    (["stamp(trigger='patch(open(\"executed\"))', rate=0.1, target_class=1)"], "trigger must be a name or a call"),
 ]
 
 
@@ -164,13 +164,16 @@ def test_bad_transforms_are_one_line_on_stderr(transforms, message, folder, monk
     "flags, message",
     [
         (["--output=f.txt"], "output must be the name of a file that ends in .npz or .tfrecord, got 'f.txt'"),
-        ([], "output=None"),
-        (["--output=p.npz/f.npz"], "cannot be written"),
+        ([], "output must be the name of a file that ends in .npz or .tfrecord, got None"),
+        (["--output=p.npz/f.npz"], "output must be the path of a file in a writable folder"),
         (["--output=f.npz", "--dataset=nope"], "'nope'"),
-        (["--output=f.npz", "--split=both"], "--split"),
-        (["--output=f.npz", "--classes=a"], "classes=a"),
-        (["--output=f.npz", "stray"], "'stray': not a flag"),
-        (["--output=f.npz", "--classes=0,1", "--transform=stamp_test('warp', 0, classes=0)"], "leaves no examples"),
+        (["--output=f.npz", "--split=both"], "split must be one of train, test, got 'both'"),
+        (["--output=f.npz", "--classes=a"], "classes must be class numbers, such as 3,4, got 'a'"),
+        (["--output=f.npz", "stray"], "got 'stray'"),
+        (
+            ["--output=f.npz", "--classes=0,1", "--transform=stamp_test('warp', 0, classes=0)"],
+            "transform must be one that leaves examples",
+        ),
     ],
 )
 def test_bad_flags_are_one_line_on_stderr(flags, message, folder, monkeypatch, capsys):

@@ -4,6 +4,9 @@ import pandas as pd
 import pytest
 from forked import run
 
+from tfshape import studies
+from tfshape.evaluation import Experiment
+
 QUICK = ["--dataset=digits", "--attack=label_flip", "--budget=0.4", "--model=lr", "--epochs=1", "--trials=1"]
 GRID = ["--grid=shaping=clip(1.0),clip(1.0)|noise(0.1)"]
 
@@ -31,6 +34,20 @@ def test_a_study_is_run_told_of_gone_on_with_and_reported(tmp_path):
     }
     text = (tmp_path / "study" / "report" / "report.html").read_text("utf-8")
     assert "bin/evaluate --attack=label_flip" in text and "Gradient artifacts" in text and "data:image/png" in text
+
+
+def test_stored_errors_and_names_of_folders_are_printed_escaped(tmp_path):
+    folder = tmp_path / "a\x1b[2Jb"
+    with studies.Store(folder, create=True) as store:
+        store.plan(studies.experiments(folder, [({}, Experiment(dataset="digits", trials=1))]))
+        (row,) = store.trials()
+        store.save(started=[row["key"]], failed=[(row["key"], 1.0, "bo\x1b[31mom\u202e")])
+    done = run(tmp_path, "sweep", f"--status={folder.name}")
+    assert done.returncode == 0
+    first, second, third = done.stdout.splitlines()
+    assert first.startswith("a\\x1b[2Jb: 1 of 1 trials")
+    assert second == "point 0 trial 0 failed: bo\\x1b[31mom\\u202e"
+    assert third.startswith("bin/sweep with --retry_failed")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ def test_a_spelling_is_given_back(text, spelled):
     assert ts.defenses.parse(spelled) == ts.defenses.parse(text)
 
 
+def test_numpy_scalars_are_numbers():
+    import numpy as np
+
+    assert str(ts.defenses.Knn(k=np.int64(3), agreement=np.float32(0.5))) == "knn(k=3, agreement=0.5)"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -253,3 +253,9 @@ def test_a_step_is_traced_once(sampling):
     data = tf.data.Dataset.from_tensor_slices((np.eye(4, dtype=np.float32), np.arange(4) % 3))
     ts.models.fit(model, data, Recipe(epochs=2, batch_size=2), seed=0, sampling=sampling)
     assert len(calls) == 1
+
+
+def test_numpy_scalars_are_numbers():
+    recipe = ts.models.Recipe("sgd", np.float32(0.5), np.int64(8), np.uint8(2))
+    assert recipe == ts.models.Recipe("sgd", 0.5, 8, 2)
+    assert [type(value) for value in dataclasses.astuple(recipe)] == [str, float, int, int]

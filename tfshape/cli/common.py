@@ -131,7 +131,19 @@ def check_folder(flag, path):
 
 def check_writable(flag, path):
     """Raises ValueError unless files can be made in folder `path`, or in the nearest one above it that exists."""
-    folder = os.path.abspath(path)
+    _require_writable(flag, path, path, "a writable folder, or a new one in such a folder")
+
+
+def check_writable_file(flag, path):
+    """Raises ValueError unless a file can be made at `path`, or the one that is there be replaced."""
+    allowed = "the path of a file in a writable folder"
+    file = os.path.basename(path) and (os.path.isfile(path) or not os.path.lexists(path))
+    checks.require(flag, file, allowed, path)
+    _require_writable(flag, path, os.path.dirname(path), allowed)
+
+
+def _require_writable(flag, path, folder, allowed):
+    folder = os.path.abspath(folder)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     try:
@@ -140,19 +152,7 @@ def check_writable(flag, path):
                 os.lstat(os.path.join(folder, part))
         tempfile.TemporaryFile(dir=folder).close()  # os.access says yes to root, even where no file can be made
     except OSError:
-        checks.fail(flag, "a writable folder, or a new one in such a folder", path)
-
-
-def check_writable_file(flag, path):
-    """Raises ValueError unless a file can be made at `path`, or the one that is there be replaced."""
-    file = os.path.basename(path) and (os.path.isfile(path) or not os.path.lexists(path))
-    checks.require(flag, file, "the path of a file, or of a new one", path)
-    check_writable(flag, os.path.dirname(path) or ".")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(path)
-    except OSError:
-        checks.fail(flag, "the path of a file, of at most 255 bytes in each name", path)
+        checks.fail(flag, allowed, path)
 
 
 def say(text):
