@@ -103,7 +103,17 @@ def test_epsilon_counts_what_was_run():
     assert accounting.epsilon(plain, None, 6_000, "shuffle") == math.inf
     (_, silent) = choices.choices(ts.Experiment(noise=0.0), 6_000).values()
     assert accounting.epsilon(plain, silent.shaper, 6_000, "shuffle") == math.inf
-    assert "without privacy" in accounting.statement(ts.Experiment(scenario="finetune"), choice, 6_000)
+    assert "without privacy" in accounting.statement(ts.Experiment(scenario="finetune"), choice, [])
+
+
+def test_statement_and_row_agree_on_epsilon_where_poison_is_inserted():
+    e = ts.Experiment(batch_size=100)
+    (_, choice) = choices.choices(e, 6_000).values()
+    row = {"num_examples": 6_050, "num_poisons": 50, "inserted": True}
+    words = accounting.statement(e, choice, 20 * [row])
+    assert f"epsilon = {accounting.epsilon(e, choice.shaper, 6_050, 'poisson'):.3f} for the run" in words
+    assert "DP-SGD on 6,050 examples" in words and "include the 50 that the attack inserted" in words
+    assert "20 such trainings were made" in words and "only run" not in words
 
 
 def test_sampling_is_poisson_where_there_is_noise():

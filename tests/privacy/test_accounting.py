@@ -233,6 +233,43 @@ def test_hardly_any_noise():
     assert privacy.epsilon(0.1, 100, 6_000, 60, 1e-5, neighbors="replace", group_size=5) > 100
 
 
+def test_numpy_scalars_are_numbers():
+    plain = (1.0, 64, 6_000, 930, 1e-5)
+    as_numpy = (np.float64(1.0), np.int64(64), np.array(6_000), np.uint16(930), np.float64(1e-5))
+    assert privacy.statement(*as_numpy) == privacy.statement(*plain)
+    for sampling in privacy.SAMPLING:
+        assert privacy.epsilon(*as_numpy, sampling) == privacy.epsilon(*plain, sampling)
+    found = privacy.Training(np.float32(1.0), np.int32(64), np.int64(6_000), np.int64(930), count_trials=np.int64(1))
+    assert found == privacy.Training(*plain[:4]) and {type(v) for v in (found.steps, found.batch_size)} == {int}
+    assert type(privacy.delta_for(np.float64(2.0), *as_numpy[:4], "shuffle")) is float
+    steps = privacy.steps_for(np.float64(50.0), 1.0, np.int64(64), np.int64(6_000), np.float64(1e-5), "shuffle")
+    assert type(steps) is int and steps == privacy.steps_for(50.0, 1.0, 64, 6_000, 1e-5, "shuffle")
+    assert privacy.noise_for(np.float32(3.0), *as_numpy[1:], "shuffle") == privacy.noise_for(3.0, *plain[1:], "shuffle")
+    assert privacy.joint_noise(np.float64(1.0), np.int64(5)) == privacy.joint_noise(1.0, 5)
+    assert privacy.poisoning_bound(np.float64(0.1), np.float64(0), np.int64(3), np.float64(0.2)) == pytest.approx(
+        0.2 * math.exp(0.3)
+    )
+    for value in (True, np.bool_(True), "1", None, np.array([1.0])):
+        with pytest.raises(ValueError, match=r"^noise_multiplier must be a number >= 0, got "):
+            privacy.epsilon(value, *plain[1:])
+
+
+def test_sampling_has_one_default():
+    import inspect
+
+    functions = [privacy.epsilon, privacy.delta_for, privacy.noise_for, privacy.steps_for, privacy.statement]
+    functions += [privacy.poisoning_ceiling, privacy.Training, privacy.Budget]
+    assert {inspect.signature(function).parameters["sampling"].default for function in functions} == {"poisson"}
+
+
+def test_statement_counts_what_was_trained():
+    run = (1.0, 100, 6_000, 240, 1e-5)
+    words = privacy.statement(*run, trainings=20)
+    assert "20 such trainings were made on these data, and epsilon counts 1" in words and "only run" not in words
+    assert f"released, it is {privacy.epsilon(*run, count_trials=20):.3f}" in words
+    assert "All of 20 runs" in privacy.statement(*run, count_trials=20, trainings=20)
+
+
 def test_epochs_begun_count_as_participations():
     for sampling in ("shuffle", "balls_in_bins"):
         one, two = (privacy.epsilon(2.0, 100, 1_050, steps, 1e-5, sampling) for steps in (10, 11))

@@ -7,7 +7,7 @@ import dp_accounting
 import numpy as np
 import pytest
 from dp_accounting import rdp
-from scipy import integrate, stats
+from scipy import stats
 
 from tfshape import privacy
 from tfshape.privacy import curves, losses
@@ -110,9 +110,8 @@ def test_gaussian_curve_is_its_integral_to_the_smallest_deltas(noise):
         assert curves.Gaussian(noise).delta(epsilon) == pytest.approx(delta, rel=1e-3)
         # the mean over P of 1 - exp(epsilon - loss), in deviations from where that is 0
         start = epsilon * noise - 0.5 / noise
-        shown = integrate.quad(
-            lambda z: math.exp(start**2 / 2 - (start + z) ** 2 / 2) * -math.expm1(-z / noise), 0, 30, limit=500
-        )[0]
+        z = np.linspace(0, 30, 3_000_001)
+        shown = (np.exp(-z * (start + z / 2)) * -np.expm1(-z / noise)).sum() * z[1]
         assert math.log(shown) - start**2 / 2 - math.log(2 * math.pi) / 2 == pytest.approx(math.log(delta), abs=1e-3)
 
 
@@ -150,7 +149,7 @@ def test_renyi_divergences_of_own_grids_are_those_of_dp_accounting():
     for noise, q in [(1.0, 0.01), (4.0, 0.1), (0.7, 0.5)]:
         for delta in (1e-8, 1e-30, 1e-300):
             event = dp_accounting.PoissonSampledDpEvent(q, dp_accounting.GaussianDpEvent(noise))
-            theirs = rdp.RdpAccountant(list(losses.ORDERS[::4])).compose(event, 50).get_epsilon(delta)
+            theirs = rdp.RdpAccountant([*range(2, 64), 128, 256, 512, 1024]).compose(event, 50).get_epsilon(delta)
             ours = losses.mixture(noise, q, 1, 50).curves[1].epsilon(delta)
             assert ours == pytest.approx(theirs, rel=0.1)
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
+from scipy import special, stats
 
 import tfshape as ts
 from tfshape.privacy import sampling
@@ -116,6 +116,34 @@ def test_weights_of_the_data_stay():
         for x, _, weight in sampler(data, 3, 2, 0, truncation=0.0)[0]:
             count = int(tf.math.count_nonzero(weight))
             assert set(weight.numpy()[weight.numpy() > 0]) <= set(x.numpy()[: count + 1])
+
+
+@pytest.mark.parametrize("sampler", [sampling.shuffle, sampling.poisson, sampling.balls_in_bins])
+def test_elements_that_are_not_examples_are_refused(sampler):
+    x, y = np.random.rand(40, 8).astype(np.float32), np.arange(40) % 4
+    slices = tf.data.Dataset.from_tensor_slices
+    marked = slices((x, y)).apply(ts.poison.flip_labels(0.05, 4, mark=True))
+    with pytest.raises(ValueError, match=r"^data must be .*drops a mark such as is_poison, got .*bool"):
+        sampler(marked, 8, 1, 0)
+    with pytest.raises(ValueError, match=r"^data must be .*got dicts of image, label\. Make tuples"):
+        sampler(slices({"image": x, "label": y}), 8, 1, 0)
+    for elements in (x, (x,), (x, y, y, y), (x, y, y)):
+        with pytest.raises(ValueError, match=r"^data must be a dataset of tuples \(x, y\)"):
+            sampler(slices(elements), 8, 1, 0)
+    with pytest.raises(ValueError, match="data must be a dataset with examples, got 0"):
+        sampler(slices((x, y)).take(0), 8, 1, 0)
+    model = ts.models.build("mlp", (8,), 4, seed=0)
+    with pytest.raises(ValueError, match="drops a mark such as is_poison"):
+        ts.models.fit(model, marked, ts.models.Recipe(epochs=1, batch_size=8), 0)
+
+
+def test_rows_far_out_and_of_many_examples():
+    for n, batch, truncation in [(60_000, 256, 1e-18), (1_000, 10, 1e-300), (10**9, 1_000, 1e-18)]:
+        found = sampling.rows(np.int64(batch), np.int64(n), 100, truncation)
+        beyond = np.arange(found + 1, min(n, found + 2_000) + 1)
+        for limit, above in ((beyond, False), (np.append(found, beyond), True)):
+            spilled = 100 * np.exp(special.logsumexp(stats.binom.logpmf(limit, n, batch / n)))
+            assert (spilled > truncation) == above
 
 
 class Capture(keras.callbacks.Callback):

@@ -40,8 +40,11 @@ def epsilon(experiment, shaper, num_examples, scheme):
     return privacy.epsilon(*plan, experiment.delta, count_trials=experiment.count_trials, **options)
 
 
-def statement(experiment, choice, num_examples):
-    """The privacy of one victim in words."""
+def statement(experiment, choice, rows):
+    """The privacy in words of one victim that was trained on the poison, one of a defense's `rows`.
+
+    It is for the number of examples that this one trained on, inserted poison included, as the row's epsilon is.
+    """
     shaper = choice.shaper
     if shaper is None:
         return "Trained without shaping: no differential privacy, epsilon is inf."
@@ -49,10 +52,13 @@ def statement(experiment, choice, num_examples):
         return f"{shaper} bounds no example's influence: no differential privacy, epsilon is inf."
     if experiment.scenario != "scratch":
         return "epsilon is inf: training started from a model trained on the same data without privacy."
-    plan, options = _training(experiment, shaper, num_examples, sampling(experiment, shaper))
+    plan, options = _training(experiment, shaper, rows[0]["num_examples"], sampling(experiment, shaper))
+    options["trainings"] = len(rows)
     options["count_trials"] = experiment.count_trials if experiment.count_trials > 1 else None
     seeded = not experiment.secure_noise
-    return privacy.statement(*plan, experiment.delta, seeded=seeded, secure_noise=experiment.secure_noise, **options)
+    words = privacy.statement(*plan, experiment.delta, seeded=seeded, secure_noise=experiment.secure_noise, **options)
+    inserted = rows[0]["num_poisons"] if rows[0]["inserted"] else 0
+    return words + (f"\nThe examples include the {inserted:,} that the attack inserted." if inserted else "")
 
 
 @functools.lru_cache(maxsize=256)

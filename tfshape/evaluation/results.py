@@ -98,7 +98,8 @@ class Results:
         targeted = "success" in rows[0]
         out = {
             "schema": SCHEMA,
-            **{name: getattr(e, name) for name in ("attack", "dataset", "model", "scenario", "knowledge")},
+            "attack": rows[0].get("attack", e.attack),  # saved poison says by which it was made
+            **{name: getattr(e, name) for name in ("dataset", "model", "scenario", "knowledge")},
             "target_rule": e.target_rule if "intended_label" in rows[0] else None,
             "num_poisons": rows[0]["num_poisons"],
             "num_examples": rows[0]["num_examples"],

@@ -68,7 +68,8 @@ def evaluate(
             done += 1
     note(total, total, "done")
     for name, choice in defenses.items():
-        results.statements[name] = accounting.statement(e, choice, len(prepared.dataset.train))
+        rows = [row for row in results.trials if row["defense"] == name]
+        results.statements[name] = accounting.statement(e, choice, rows)
     return results
 
 

@@ -194,6 +194,8 @@ def train_and_measure(setting, choice, data, poisons, known=None, examples=None)
         "epsilon_if_poisson": accounting.epsilon(e, shaper, len(y), "poisson"),
         "seconds": seconds,
     }
+    if e.poisons is not None:  # the experiment's own attack crafted none of it
+        row["attack"] = poisons.attack or "foreign"
     if kept is not None:
         dropped = ~kept
         row.update(dropped=int(dropped.sum()), dropped_poison=int((dropped & is_poison).sum()))
