@@ -121,29 +121,29 @@ def test_inserted_examples_are_listed_behind_the_clean_ones(folder, digits, monk
 
 
 BAD = [
-    ([], "transform=[]: allowed is at least one"),
-    (["flip_labels(rate=2)"], "flip_labels: rate=2, expected a share in [0, 1]"),
+    ([], "transform must be at least one call, such as"),
+    (["flip_labels(rate=2)"], "flip_labels: rate must be a number >= 0 and <= 1, got 2"),
     (["flip_labels(0.1)", "flop()"], "unknown name 'flop'; allowed are flip_labels, insert, perturb"),
     (["flip_labels("], "allowed is name or name(1.0, key='value')"),
     (["flip_labels()"], "flip_labels() missing 1 required positional argument: 'rate'"),
     (["flip_labels(0.1, foo=3)"], "unexpected keyword argument 'foo'"),
     (["flip_labels(0.1, mark=False)"], "multiple values for keyword argument 'mark'"),
-    (["flip_labels(0.1, classes=3.5)"], "classes=3.5, expected an integer in [0, 10)"),
+    (["flip_labels(0.1, classes=3.5)"], "classes must be an integer from 0 to 9, got 3.5"),
     (["flip_labels(0.1, 3)"], "apply poison transforms before .shuffle"),
-    (["flip_labels(0.1, 12, mapping={1: 11})"], "gives label 11, allowed are 0 to 9"),
+    (["flip_labels(0.1, 12, mapping={1: 11})"], "labels must be from 0 to 9, got 11"),
     (["stamp('patch(size=99)', 0.1, 1)"], "does not fit into features (8, 8, 1)"),
     (["stamp('spot', 0.1, 1)"], "unknown name 'spot'; allowed are blend, patch, sinusoid, warp"),
     (["stamp(3, 0.1, 1)"], "trigger='3'"),
-    (["stamp('warp', 0.1, 11)"], "target_class=11, allowed is 0 to 9"),
-    (["stamp_test('warp', 'x')"], "target_class='x', expected an integer >= 0"),
+    (["stamp('warp', 0.1, 11)"], "target_class must be an integer from 0 to 9, got 11"),
+    (["stamp_test('warp', 'x')"], "target_class must be an integer from 0 to 9, got 'x'"),
     (["insert('none.npz')"], "none.npz: No such file or directory"),
     (["insert('d.npy')"], "'d.npy' is not a readable poisons file: File is not a zip file"),
     (["insert(0)"], "expected str, bytes or os.PathLike object, not int"),
-    (["perturb('none.npy')"], "deltas='none.npy': No such file or directory"),
-    (["perturb('p.npz')"], "deltas='p.npz': allowed is an .npy file of numbers"),
-    (["perturb('object.npy')"], "deltas='object.npy': allowed is an .npy file of numbers"),
-    (["perturb(0)"], "deltas=0: allowed is an .npy file of numbers"),
-    (["perturb('k.npy')"], "deltas are for features (8, 1), got (8, 8, 1)"),
+    (["perturb('none.npy')"], "deltas must be an .npy file of numbers, got 'none.npy': No such file or directory"),
+    (["perturb('p.npz')"], "deltas must be an .npy file of numbers, got 'p.npz'"),
+    (["perturb('object.npy')"], "deltas must be an .npy file of numbers, got 'object.npy'"),
+    (["perturb(0)"], "deltas must be an .npy file of numbers, got 0"),
+    (["perturb('k.npy')"], "deltas must be for features (8, 8, 1), got (8, 1)"),
     (["__import__('os').system('touch executed')"], "allowed is name or name(1.0"),
     (["flip_labels(rate=open('executed', 'w'))"], "allowed is name or name(1.0"),
     (["stamp(trigger='patch(open(\"executed\"))', rate=0.1, target_class=1)"], "trigger='patch(open("),
@@ -163,8 +163,8 @@ def test_bad_transforms_are_one_line_on_stderr(transforms, message, folder, monk
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--output=f.txt"], "output='f.txt': allowed is a file name that ends in .npz or .tfrecord"),
-        ([], "output=None"),
+        (["--output=f.txt"], "output must be a file name that ends in .npz or .tfrecord, got 'f.txt'"),
+        ([], "output must be a file name that ends in .npz or .tfrecord, got None"),
         (["--output=p.npz/f.npz"], "cannot be written"),
         (["--output=f.npz", "--dataset=nope"], "'nope'"),
         (["--output=f.npz", "--split=both"], "--split"),
@@ -183,7 +183,7 @@ def test_a_bad_flag_in_a_process_of_its_own(folder):
     assert done.returncode == 2 and done.stdout == ""
     assert (
         done.stderr.splitlines()[-1]
-        == "poison: transform='flip_labels(rate=7)': flip_labels: rate=7, expected a share in [0, 1]"
+        == "poison: transform='flip_labels(rate=7)': flip_labels: rate must be a number >= 0 and <= 1, got 7"
     )
 
 

@@ -18,7 +18,7 @@ import os
 
 from absl import flags
 
-from tfshape import atomic, calls
+from tfshape import atomic, calls, checks, files
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
@@ -35,9 +35,9 @@ flags.DEFINE_string("output", None, "file to write, .tfrecord or .npz")
 def main():
     """Loads, poisons and writes what the flags say."""
     if not FLAGS.transform:
-        raise ValueError("transform=[]: allowed is at least one, such as --transform='flip_labels(rate=0.1)'")
+        checks.fail("transform", "at least one call, such as --transform='flip_labels(rate=0.1)'", FLAGS.transform)
     if FLAGS.output is None or not FLAGS.output.endswith((".npz", ".tfrecord")):
-        raise ValueError(f"output={FLAGS.output!r}: allowed is a file name that ends in .npz or .tfrecord")
+        checks.fail("output", "a file name that ends in .npz or .tfrecord", FLAGS.output)
     for text in FLAGS.transform:
         calls.parse("transform", text)
     common.check_writable("output", os.path.dirname(FLAGS.output))
@@ -55,9 +55,10 @@ def main():
         with common.progress() as progress:
             x, y, is_poison = _collect(poisoned, progress)
     except tf.errors.InvalidArgumentError as error:  # what only the examples themselves show
-        raise ValueError(f"transform={FLAGS.transform}: {error.message.splitlines()[0]}") from None
+        raise ValueError(f"transform={checks.shown(FLAGS.transform)}: {error.message.splitlines()[0]}") from None
     if y.max() >= data.num_classes:
-        raise ValueError(f"transform={FLAGS.transform}: gives label {y.max()}, allowed are 0 to {data.num_classes - 1}")
+        given = checks.shown(FLAGS.transform)
+        raise ValueError(f"transform={given}: labels must be from 0 to {data.num_classes - 1}, got {y.max()}")
     about = {
         "schema": SCHEMA,
         "dataset": FLAGS.dataset,
@@ -88,9 +89,7 @@ def _transforms(num_classes):
         return poison.blend(pattern if pattern == "noise" else _array("pattern", pattern), **options)
 
     def target(value):
-        if isinstance(value, int) and value >= num_classes:
-            raise ValueError(f"transform: target_class={value}, allowed is 0 to {num_classes - 1}")
-        return value
+        return checks.integer("target_class", value, 0, num_classes - 1)
 
     def read(text):
         return calls.build("trigger", str(text), {**triggers, "blend": blend})
@@ -124,11 +123,11 @@ def _array(argument, path):
     import numpy as np
 
     try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except OSError as error:
-        raise ValueError(f"transform: {argument}={path!r}: {error.strerror or error}") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"transform: {argument}={path!r}: allowed is an .npy file of numbers: {error}") from None
+        with files.open_regular(path):
+            return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # NumPy raises several kinds on hostile bytes
+        why = getattr(error, "strerror", None) or files.reason(error)
+        raise ValueError(f"{argument} must be an .npy file of numbers, got {checks.shown(path)}: {why}") from None
 
 
 def _collect(dataset, progress):
@@ -141,7 +140,7 @@ def _collect(dataset, progress):
         count += len(part[1])
         progress(count, max(total, count), "poisoning")
     if not parts:
-        raise ValueError(f"transform={FLAGS.transform}: leaves no examples")
+        raise ValueError(f"transform={checks.shown(FLAGS.transform)}: leaves no examples")
     return [np.concatenate(part) for part in zip(*parts)]
 
 
