@@ -122,13 +122,13 @@ def test_inserted_examples_are_listed_behind_the_clean_ones(folder, digits, monk
 
 BAD = [
     ([], "transform must be given at least once"),
-    (["flip_labels(rate=2)"], "flip_labels: rate=2, expected a share in [0, 1]"),
+    (["flip_labels(rate=2)"], "flip_labels: rate must be a number >= 0 and <= 1, got 2"),
     (["flip_labels(0.1)", "flop()"], "transform must be one of flip_labels, stamp"),
     (["flip_labels("], "transform must be a name or a call of literal values"),
     (["flip_labels()"], "flip_labels() missing 1 required positional argument: 'rate'"),
     (["flip_labels(0.1, foo=3)"], "unexpected keyword argument 'foo'"),
     (["flip_labels(0.1, mark=False)"], "multiple values for keyword argument 'mark'"),
-    (["flip_labels(0.1, classes=3.5)"], "classes=3.5, expected an integer in [0, 10)"),
+    (["flip_labels(0.1, classes=3.5)"], "classes must be an integer from 0 to 9, got 3.5"),
     (["flip_labels(0.1, 3)"], "apply poison transforms before .shuffle"),
     (["flip_labels(0.1, 12, mapping={1: 11})"], "labels after --transform must be 0 to 9, got 11"),
     (["stamp('patch(size=99)', 0.1, 1)"], "does not fit into features (8, 8, 1)"),
@@ -139,11 +139,11 @@ BAD = [
     (["insert('none.npz')"], "none.npz: No such file or directory"),
     (["insert('d.npy')"], "'d.npy' is not a readable poisons file: File is not a zip file"),
     (["insert(0)"], "expected str, bytes or os.PathLike object, not int"),
-    (["perturb('none.npy')"], "deltas 'none.npy' cannot be read: No such file or directory"),
-    (["perturb('p.npz')"], "deltas must be the path of an .npy file of numbers, got 'p.npz'"),
-    (["perturb('object.npy')"], "deltas must be the path of an .npy file of numbers, got 'object.npy'"),
-    (["perturb(0)"], "deltas must be the path of an .npy file of numbers, got 0"),
-    (["perturb('k.npy')"], "deltas are for features (8, 1), got (8, 8, 1)"),
+    (["perturb('none.npy')"], "deltas must be an .npy file of numbers, got 'none.npy': No such file or directory"),
+    (["perturb('p.npz')"], "deltas must be an .npy file of numbers, got 'p.npz'"),
+    (["perturb('object.npy')"], "deltas must be an .npy file of numbers, got 'object.npy'"),
+    (["perturb(0)"], "deltas must be an .npy file of numbers, got 0"),
+    (["perturb('k.npy')"], "deltas must be for features (8, 8, 1), got (8, 1)"),
     (["__import__('os').system('touch executed')"], "transform must be a name or a call"),
     (["flip_labels(rate=open('executed', 'w'))"], "transform must be a name or a call"),
     (["stamp(trigger='patch(open(\"executed\"))', rate=0.1, target_class=1)"], "trigger must be a name or a call"),
@@ -186,7 +186,7 @@ def test_a_bad_flag_in_a_process_of_its_own(folder):
     assert done.returncode == 2 and done.stdout == ""
     assert (
         done.stderr.splitlines()[-1]
-        == "poison: transform='flip_labels(rate=7)': flip_labels: rate=7, expected a share in [0, 1]"
+        == "poison: transform='flip_labels(rate=7)': flip_labels: rate must be a number >= 0 and <= 1, got 7"
     )
 
 

@@ -105,12 +105,12 @@ def test_a_backdoor_is_learnt():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"trigger": "patch"}, "stamp: trigger='patch', expected patch"),
-        ({"rate": 2}, "stamp: rate=2"),
-        ({"target_class": -1}, "stamp: target_class=-1, expected an integer >= 0"),
-        ({"relabel": 1}, "stamp: relabel=1, expected True or False"),
-        ({"classes": [2, 3]}, "holds target_class=2, expected other classes only"),
-        ({"value_range": (1, 0)}, "stamp: value_range=.1, 0."),
+        ({"trigger": "patch"}, r"stamp: trigger must be patch\(\), .*, got 'patch'"),
+        ({"rate": 2}, "stamp: rate must be a number >= 0 and <= 1, got 2"),
+        ({"target_class": -1}, "stamp: target_class must be an integer >= 0, got -1"),
+        ({"relabel": 1}, "stamp: relabel must be one of True, False, got 1"),
+        ({"classes": [2, 3]}, r"stamp: classes must be classes other than target_class=2, got \(2, 3\)"),
+        ({"value_range": (1, 0)}, "stamp: value_range must be .*, got .1, 0."),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -124,5 +124,7 @@ def test_bad_arguments(arguments, message):
 def test_a_target_class_that_one_hot_labels_do_not_have():
     x, y = images(20)
     for transform in (poison.stamp(TRIGGERS[0], 0.1, 4), poison.stamp_test(TRIGGERS[0], 4)):
-        with pytest.raises(ValueError, match="target_class=4, but the one-hot labels have 4 classes"):
+        with pytest.raises(
+            ValueError, match="target_class must be at most 3, since the one-hot labels have 4 classes, got 4"
+        ):
             dataset(x, np.eye(4)[y]).apply(transform)

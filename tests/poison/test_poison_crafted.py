@@ -73,28 +73,33 @@ def test_poison_that_does_not_fit(make):
     poisons = craft(x, y, [1])
     for wrong, message in (
         (dataset(x[:, :4], y), r"poisons have shape \[6, 5, 2\], expected \(4, 5, 2\)"),
-        (dataset((255 * x).astype(np.uint8), y), "poisons are float32 and the dataset uint8, expected both"),
+        (
+            dataset((255 * x).astype(np.uint8), y),
+            "poisons and the dataset must be both uint8 or both float, got float32 and uint8",
+        ),
         (dataset((255 * x).astype(np.int32), y), "poisons are float32 and the dataset int32, expected both"),
     ):
         with pytest.raises(ValueError, match=message):
             wrong.apply(make(poisons))
-    with pytest.raises(ValueError, match="poisons are uint8 and the dataset float32"):
+    with pytest.raises(ValueError, match="must be both uint8 or both float, got uint8 and float32"):
         dataset(x, y).apply(make(poisons.astype("uint8")))
     high = poison.Poisons(x=x[:1], y=[4], base=[0], num_examples=20)
-    with pytest.raises(ValueError, match=r"poisons.y=4, but the one-hot labels have 4 classes"):
+    with pytest.raises(
+        ValueError, match=r"poisons.y must be at most 3, since the one-hot labels have 4 classes, got 4"
+    ):
         dataset(x, np.eye(4)[y]).apply(make(high))
-    with pytest.raises(ValueError, match=r"poisons=dict, expected a tfshape.poison.Poisons"):
+    with pytest.raises(ValueError, match=r"poisons must be a tfshape.poison.Poisons, got dict"):
         make({})
 
 
 def test_replace_needs_distinct_bases_and_the_set_they_refer_to():
     x, y = images(20)
-    with pytest.raises(ValueError, match="1 poisons have base -1, expected a base example for each"):
+    with pytest.raises(ValueError, match="each poison must have a base example, got 1 poisons with base -1"):
         poison.replace(craft(x, y, [3, -1]))
-    with pytest.raises(ValueError, match="several poisons share a base example"):
+    with pytest.raises(ValueError, match="got several poisons that share one"):
         poison.replace(craft(x, y, [3, 3]))
     for wrong, size in ((dataset(x[:19], y[:19]), "19"), (dataset(x, y).repeat(), "infinitely many")):
-        with pytest.raises(ValueError, match=f"replace: the dataset has {size} examples, expected the 20"):
+        with pytest.raises(ValueError, match=f"replace: the dataset must have the 20 examples .* got {size}"):
             wrong.apply(poison.replace(craft(x, y, [3])))
     longer = unknown(dataset(np.concatenate([x, x]), np.concatenate([y, y])))
     with pytest.raises(tf.errors.InvalidArgumentError):

@@ -118,12 +118,29 @@ def test_batches_are_refused(name, one_hot, drop_remainder, shape):
             as_dict.apply(TRANSFORMS[name]())
 
 
-def test_one_hot_labels_as_wide_as_the_image_is_high_are_no_batch():
+@pytest.mark.parametrize("in_each", ["one 1", "at the same place"])
+def test_a_batch_never_passes_for_one_example_with_a_one_hot_label(in_each):
+    """Batches of four in each of which one example is of class 1: no value tells them from one-hot labels."""
+    x, _ = images(40, (5, 1))
+    y = np.arange(40) % 4 == 0
+    if in_each == "one 1":
+        y = np.eye(4)[np.random.default_rng(0).integers(0, 4, 10)].ravel()
+    for dtype in (np.int32, np.float32, bool):
+        batched = dataset(x, y.astype(dtype)).batch(4, drop_remainder=True)
+        for transform in (poison.flip_labels(0.5, 4), poison.stamp(poison.patch(1), 0.5, 1)):
+            with pytest.raises(ValueError, match=r"apply poison transforms before .batch, and give integer labels if"):
+                batched.apply(transform)
+
+
+def test_one_hot_labels_as_wide_as_the_image_is_high():
+    """Are single examples for sure if another part of the element is not as long."""
     x, y = images(40, (4, 5, 1))
-    clean = dataset(x, np.eye(4, dtype=np.float32)[y])
-    assert arrays(clean.apply(poison.flip_labels(0.25, 4, mark=True)))[2].sum() == 10
-    with pytest.raises(ValueError, match="apply poison transforms before"):
-        dataset(x[:, 0], y).batch(4, drop_remainder=True).apply(poison.flip_labels(0.25, 4))
+    hot = np.eye(4, dtype=np.float32)[y]
+    with pytest.raises(ValueError, match="give integer labels if these are one-hot labels of single examples"):
+        dataset(x, hot).apply(poison.flip_labels(0.25, 4))
+    for others in ((np.ones(40),), (y > 9,), (np.ones((40, 3)),)):
+        weighted = tf.data.Dataset.from_tensor_slices((x, hot, *others))
+        assert arrays(weighted.apply(poison.flip_labels(0.25, 4, mark=True)))[-1].sum() == 10
 
 
 def test_volumes_are_no_batch():
@@ -175,16 +192,16 @@ def test_images_too_large_to_visit_in_chunks():
 @pytest.mark.parametrize(
     "elements, message",
     [
-        (X, r"elements are TensorSpec.*expected \(x, y\)"),
-        ((X,), r"expected \(x, y\)"),
-        ((X, Y, Y, Y), "4 parts and the last is not is_poison"),
-        ((X, Y, Y, Y == 0, Y == 0), r"expected \(x, y\)"),
-        (({"a": X}, Y), "the features of an element are {'a'.*expected one dense tensor"),
-        ((X, tf.ragged.constant([[1]] * 40)), "the label of an element are RaggedTensorSpec"),
-        ((X, np.array(["cat"] * 40)), "the label have dtype string, expected numbers"),
-        ((Y, Y), "features are scalars"),
-        ({"image": X, "class": Y}, r"label_key='label' is not among the element's keys \['class', 'image'\]"),
-        ({"label": Y}, "image_key='image' is not among"),
+        (X, r"elements must be \(x, y\), .* got TensorSpec"),
+        ((X,), r"must be \(x, y\)"),
+        ((X, Y, Y, Y), "elements of 4 parts must be such that the last is is_poison"),
+        ((X, Y, Y, Y == 0, Y == 0), r"must be \(x, y\)"),
+        (({"a": X}, Y), "the features of an element must be one dense tensor, got {'a'"),
+        ((X, tf.ragged.constant([[1]] * 40)), "the label of an element must be one dense tensor, got RaggedTensorSpec"),
+        ((X, np.array(["cat"] * 40)), "the label of an element must be numbers, got dtype string"),
+        ((Y, Y), "features must be rows .F. or images .H, W, C., got scalars"),
+        ({"image": X, "class": Y}, r"label_key must be one of the element's keys \['class', 'image'\], got 'label'"),
+        ({"label": Y}, "image_key must be one of the element's keys .*, got 'image'"),
     ],
 )
 @every

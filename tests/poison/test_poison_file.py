@@ -153,34 +153,37 @@ def test_astype_rounds_to_the_nearest_and_back():
     floats = bytes_.astype("float32")
     assert floats.x.dtype == np.float32 and floats.x[0, 255] == 1 and floats.target_x.dtype == np.float32
     assert np.array_equal(floats.astype("uint8").x, bytes_.x) and floats.astype("float32") is floats
-    with pytest.raises(ValueError, match=r"x spans \[0.0, 2.0\], expected \[0, 1\] to become uint8"):
+    with pytest.raises(ValueError, match=r"x must lie within \[0, 1\] to become uint8, got 0.0 to 2.0"):
         Poisons(x=np.array([[0, 2]], np.float32), y=[0], base=[-1], num_examples=0).astype("uint8")
-    with pytest.raises(ValueError, match="dtype=int64, expected float32 or uint8"):
+    with pytest.raises(ValueError, match="dtype must be one of float32, uint8, got 'int64'"):
         floats.astype("int64")
 
 
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"x": np.zeros((5, 4, 3, 1))}, r"x is float64 \[5, 4, 3, 1\], expected float32 or uint8"),
-        ({"x": np.zeros(5, np.float32)}, r"x is float32 \[5\]"),
-        ({"x": np.full((5, 4, 3, 1), np.nan, np.float32)}, "x holds values that are not finite"),
-        ({"x": np.zeros((4, 4, 3, 1), np.float32)}, "y is .*expected 4 integers"),
-        ({"target_x": np.zeros((2, 4, 3, 1), np.uint8)}, "target_x is uint8 .*like x"),
-        ({"target_x": np.zeros((2, 4, 3, 2), np.float32)}, "target_x is float32 .*like x"),
-        ({"y": [0.5] * 5}, "y is float64"),
-        ({"y": [-1] * 5}, r"y spans \[-1, -1\], expected within \[0, 2147483647\]"),
-        ({"y": [2**31] * 5}, "y spans"),
-        ({"base": [100] * 5}, r"base spans \[100, 100\], expected within \[-1, 99\]"),
-        ({"base": [-2] * 5}, r"base spans \[-2, -2\]"),
-        ({"target_y": [1]}, "target_y is .*expected 2 integers"),
-        ({"intended_y": [1, -1]}, "intended_y spans"),
-        ({"num_examples": -1}, "num_examples=-1, expected a count >= 0"),
-        ({"num_examples": 10.0}, "num_examples=10.0, expected an integer"),
-        ({"seed": "1"}, "seed='1', expected an integer"),
-        ({"seed": True}, "seed=True, expected an integer"),
-        ({"schema": 2}, "schema=2 is not known to this version, expected 1"),
-        ({"attack": None}, "attack=None, expected a string"),
+        ({"x": np.zeros((5, 4, 3, 1))}, r"x must be float32 or uint8 .*, got float64 \[5, 4, 3, 1\]"),
+        ({"x": np.zeros(5, np.float32)}, r"x must be .*, got float32 \[5\]"),
+        ({"x": np.full((5, 4, 3, 1), np.nan, np.float32)}, "x must hold finite values"),
+        ({"x": np.zeros((4, 4, 3, 1), np.float32)}, "y must be 4 integers, got"),
+        ({"target_x": np.zeros((2, 4, 3, 1), np.uint8)}, "target_x must be float32 .*like x, got uint8"),
+        (
+            {"target_x": np.zeros((2, 4, 3, 2), np.float32)},
+            r"target_x must be float32 .*like x, got float32 \[2, 4, 3, 2\]",
+        ),
+        ({"y": [0.5] * 5}, "y must be 5 integers, got float64"),
+        ({"y": [-1] * 5}, r"y must lie within \[0, 2147483647\], got -1 to -1"),
+        ({"y": [2**31] * 5}, "y must lie within"),
+        ({"base": [100] * 5}, r"base must lie within \[-1, 99\], got 100 to 100"),
+        ({"base": [-2] * 5}, r"base must .*, got -2 to -2"),
+        ({"target_y": [1]}, "target_y must be 2 integers, got"),
+        ({"intended_y": [1, -1]}, "intended_y must lie within"),
+        ({"num_examples": -1}, "num_examples must be an integer from 0 to .*, got -1"),
+        ({"num_examples": 10.0}, "num_examples must be an integer, got 10.0"),
+        ({"seed": "1"}, "seed must be an integer, got '1'"),
+        ({"seed": True}, "seed must be an integer, got True"),
+        ({"schema": 2}, "schema must be 1, which this version knows, got 2"),
+        ({"attack": None}, "attack must be a string, got None"),
         ({"config": {"a": float("nan")}}, "config must hold finite JSON values only"),
         ({"config": {"a": np.zeros(2)}}, "config must hold finite JSON values only"),
         ({"config": 3}, "config must hold finite JSON values only"),
@@ -303,10 +306,10 @@ def test_what_another_program_saved_wrong_is_named(tmp_path):
     for words, arrays in {
         "expected the arrays": {"x": x},
         "'labels.npy'": {"x": x, "y": y, "labels": y},
-        "x spans": {"x": x + 2, "y": y},
-        "y is float64": {"x": x, "y": y + 0.5},
-        "base spans": {"x": x, "y": y, "base": y - 2},
-        "target_y is": {"x": x, "y": y, "target_x": x[:1]},
+        "x must be uint8 or lie within [0, 1], got 2.0 to 2.0": {"x": x + 2, "y": y},
+        "y must be 3 integers, got float64": {"x": x, "y": y + 0.5},
+        "base must lie within": {"x": x, "y": y, "base": y - 2},
+        "target_y must be 1 integers": {"x": x, "y": y, "target_x": x[:1]},
     }.items():
         stream = io.BytesIO()
         np.savez(stream, **arrays)
@@ -455,31 +458,31 @@ def test_a_repacked_file_is_as_good(tmp_path, members):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"base": [0, 1, 2, 3, 100]}, r"base spans \[0, 100\], expected within \[-1, 99\]"),
-        ({"base": [0, 1, 2, 3, -2]}, r"base spans \[-2, 3\]"),
-        ({"base": np.array([0, 1, 2, 3, 2**64 - 1], np.uint64)}, "base spans"),
-        ({"num_examples": 3}, "base spans"),
-        ({"num_examples": 2**70}, "num_examples=1180591620717411303424, expected a count"),
-        ({"num_examples": 1e3}, "num_examples=1000.0, expected an integer"),
-        ({"num_examples": True}, "num_examples=True, expected an integer"),
-        ({"y": [-1, 0, 0, 0, 0]}, "y spans"),
-        ({"y": [0, 0, 0, 0]}, "y is int64 .4., expected 5 integers"),
-        ({"y": np.zeros(5)}, "y is float64"),
-        ({"x": np.zeros((5, 4, 3, 1))}, "x is float64"),
-        ({"x": np.float32(1)}, "x is float32 .."),
-        ({"x": np.full((5, 4, 3, 1), np.inf, np.float32)}, "not finite"),
-        ({"target_x": np.zeros((2, 9), np.float32)}, "target_x is float32 .2, 9., expected"),
-        ({"target_y": [[0, 1]]}, "target_y is int64 .1, 2., expected 2 integers"),
-        ({"intended_y": [0, 2**40]}, "intended_y spans"),
-        ({"schema": 2}, "schema=2 is not known to this version"),
-        ({"schema": "1"}, "schema='1', expected an integer"),
-        ({"schema": ...}, "has not exactly the keys"),
-        ({"__class__": "os.system"}, "has not exactly the keys"),
-        ({"attack": 3}, "attack=3, expected a string"),
+        ({"base": [0, 1, 2, 3, 100]}, r"base must lie within \[-1, 99\], got 0 to 100"),
+        ({"base": [0, 1, 2, 3, -2]}, "base must .*, got -2 to 3"),
+        ({"base": np.array([0, 1, 2, 3, 2**64 - 1], np.uint64)}, "base must lie within"),
+        ({"num_examples": 3}, "base must lie within"),
+        ({"num_examples": 2**70}, "num_examples must be .*, got 1180591620717411303424"),
+        ({"num_examples": 1e3}, "num_examples must be an integer, got 1000.0"),
+        ({"num_examples": True}, "num_examples must be an integer, got True"),
+        ({"y": [-1, 0, 0, 0, 0]}, "y must lie within"),
+        ({"y": [0, 0, 0, 0]}, "y must be 5 integers, got int64 .4."),
+        ({"y": np.zeros(5)}, "y must be 5 integers, got float64"),
+        ({"x": np.zeros((5, 4, 3, 1))}, "x must be .*, got float64"),
+        ({"x": np.float32(1)}, "x must be .*, got float32 .."),
+        ({"x": np.full((5, 4, 3, 1), np.inf, np.float32)}, "x must hold finite values"),
+        ({"target_x": np.zeros((2, 9), np.float32)}, "target_x must be .*, got float32 .2, 9."),
+        ({"target_y": [[0, 1]]}, "target_y must be 2 integers, got int64 .1, 2."),
+        ({"intended_y": [0, 2**40]}, "intended_y must lie within"),
+        ({"schema": 2}, "schema must be 1, .*, got 2"),
+        ({"schema": "1"}, "schema must be an integer, got '1'"),
+        ({"schema": ...}, "must have exactly the keys"),
+        ({"__class__": "os.system"}, "must have exactly the keys"),
+        ({"attack": 3}, "attack must be a string, got 3"),
         ({"config": [1, 2]}, "config must hold"),
         ({"config": {"a": float("inf")}}, "config must hold finite"),
-        ({"seed": None}, "seed=None, expected an integer"),
-        ({"seed": "__import__('os')"}, "expected an integer"),
+        ({"seed": None}, "seed must be an integer, got None"),
+        ({"seed": "__import__('os')"}, "seed must be an integer"),
     ],
 )
 def test_contents_out_of_range(fields, message, tmp_path, members):

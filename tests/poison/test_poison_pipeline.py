@@ -40,11 +40,11 @@ def test_names_and_record_are_json():
 @pytest.mark.parametrize(
     "transforms, message",
     [
-        ([], "transforms is empty"),
-        ([lambda data: data], "expected a Transform or a pair"),
-        ([("a", FLIP, 1)], "expected a Transform or a pair"),
-        ([(1, FLIP)], "expected a Transform or a pair"),
-        ([("a", FLIP), ("a", STAMP)], "expected distinct ones"),
+        ([], "transforms must be at least one, got"),
+        ([lambda data: data], "transforms must be each a Transform or a pair"),
+        ([("a", FLIP, 1)], "transforms must be each a Transform or a pair"),
+        ([(1, FLIP)], "transforms must be each a Transform or a pair"),
+        ([("a", FLIP), ("a", STAMP)], "names must be distinct, got"),
     ],
 )
 def test_bad_pipelines(transforms, message):
@@ -91,10 +91,10 @@ def test_preview_of_a_pipeline_shows_what_was_inserted():
 def test_preview_with_the_clean_set_given():
     clean = dataset(X, Y)
     poisoned = clean.apply(STAMP).prefetch(2)
-    with pytest.raises(ValueError, match="preview: clean=None, expected the clean dataset"):
+    with pytest.raises(ValueError, match=r"preview: clean must be the clean dataset, .*, got None"):
         poison.preview(poisoned)
     assert len(poison.preview(poisoned, clean=clean, num=2).axes) == 6
     with pytest.raises(ValueError, match="preview: the dataset holds no poison"):
         poison.preview(clean.prefetch(1), clean=clean)
-    with pytest.raises(ValueError, match="preview: num=0"):
+    with pytest.raises(ValueError, match="preview: num must be an integer >= 1, got 0"):
         poison.preview(poisoned, clean=clean, num=0)

@@ -89,11 +89,11 @@ def test_the_coin_respects_eligibility():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan"), "0.1", None, True])
 def test_bad_rate(rate):
-    with pytest.raises(ValueError, match=r"flip_labels: rate=.*expected a share in \[0, 1\]"):
+    with pytest.raises(ValueError, match="flip_labels: rate must be a number >= 0 and <= 1, got"):
         poison.flip_labels(rate, 4)
 
 
 @pytest.mark.parametrize("seed", [0.5, "1", None, True])
 def test_bad_seed(seed):
-    with pytest.raises(ValueError, match=r"seed=.*expected an integer"):
+    with pytest.raises(ValueError, match="flip_labels: seed must be an integer, got"):
         poison.flip_labels(0.1, 4, seed=seed)

@@ -163,7 +163,7 @@ def test_images_out_of_range_are_refused(name):
 
 
 def test_integers_need_a_range():
-    with pytest.raises(ValueError, match=r"value_range=None, expected \(low, high\) for int32 images"):
+    with pytest.raises(ValueError, match=r"value_range must be \(low, high\) for int32 images, got None"):
         poison.patch(2)(np.zeros((1, 4, 4, 1), np.int32))
     stamped = poison.patch(1, 1.0)(np.zeros((1, 4, 4, 1), np.int32), value_range=(0, 1023)).numpy()
     assert stamped.max() == 1023
@@ -171,25 +171,27 @@ def test_integers_need_a_range():
 
 @pytest.mark.parametrize("value_range", [(1, 0), (0, 0), (0,), 5, (0, float("inf")), ("a", "b")])
 def test_bad_range(value_range):
-    with pytest.raises(ValueError, match=r"value_range=.*expected a pair \(low, high\) with low < high"):
+    with pytest.raises(
+        ValueError, match=r"value_range must be a pair \(low, high\) of finite numbers with low < high, got"
+    ):
         poison.patch(1)(np.zeros((1, 4, 4, 1), np.float32), value_range=value_range)
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: poison.patch(0), "patch: size=0, expected an integer >= 1"),
-        (lambda: poison.patch((1, 2, 3)), "expected an integer or .height, width."),
-        (lambda: poison.patch(position="middle"), "position='middle', expected one of"),
-        (lambda: poison.patch(position=(-1, 0)), "position=-1, expected an integer >= 0"),
-        (lambda: poison.patch(value="stripes"), "value='stripes', expected a finite number"),
-        (lambda: poison.blend(alpha=0), "alpha=0.0, expected a share in"),
-        (lambda: poison.blend(alpha=float("nan")), "alpha=nan, expected a finite number"),
-        (lambda: poison.blend("stripes"), "pattern='stripes', expected 'noise' or an array"),
-        (lambda: poison.blend(np.array([["a"]])), "pattern is <U1, expected uint8 or finite numbers"),
-        (lambda: poison.sinusoid(delta=-1), "expected both > 0"),
-        (lambda: poison.warp(strength=0), "strength=0.0, expected a number > 0"),
-        (lambda: poison.warp(grid=1), "grid=1, expected an integer >= 2"),
+        (lambda: poison.patch(0), "patch: size must be an integer >= 1, got 0"),
+        (lambda: poison.patch((1, 2, 3)), "size must be an integer or .height, width., got .1, 2, 3."),
+        (lambda: poison.patch(position="middle"), "position must be one of top_left, .*, got 'middle'"),
+        (lambda: poison.patch(position=(-1, 0)), "position must be an integer >= 0, got -1"),
+        (lambda: poison.patch(value="stripes"), "value must be 'checkerboard' or a finite number, got 'stripes'"),
+        (lambda: poison.blend(alpha=0), "alpha must be a number > 0 and <= 1, got 0"),
+        (lambda: poison.blend(alpha=float("nan")), "alpha must be a number > 0 and <= 1, got nan"),
+        (lambda: poison.blend("stripes"), "pattern must be one of noise, got 'stripes'"),
+        (lambda: poison.blend(np.array([["a"]])), "pattern must be .*uint8 or finite numbers, got <U1"),
+        (lambda: poison.sinusoid(delta=-1), "sinusoid: delta must be a number > 0, got -1"),
+        (lambda: poison.warp(strength=0), "strength must be a number > 0, got 0"),
+        (lambda: poison.warp(grid=1), "grid must be an integer >= 2, got 1"),
         (lambda: poison.warp(seed=-1), "seed=-1"),
     ],
 )
@@ -204,10 +206,10 @@ def test_bad_arguments(make, message):
         (poison.patch(5), (4, 4, 1), "does not fit into features"),
         (poison.patch(2, position=(3, 0)), (4, 4, 1), "does not fit into features"),
         (poison.patch(2, position=3), (4, 4, 1), "does not fit into features"),
-        (poison.patch(2, value=2.0), (4, 4, 1), "value=2.0, expected a share of the pixel range"),
+        (poison.patch(2, value=2.0), (4, 4, 1), "value must be a share of the pixel range in .0, 1., got 2.0"),
         (poison.blend(np.zeros((3, 3, 1))), (4, 4, 1), "pattern has shape .3, 3, 1."),
         (poison.blend(np.full((4, 4, 1), 7.0)), (4, 4, 1), "pattern spans .7.0, 7.0."),
-        (poison.sinusoid(delta=2.0), (4, 4, 1), "delta=2.0, expected a share of the pixel range"),
+        (poison.sinusoid(delta=2.0), (4, 4, 1), "delta must be a share of the pixel range in .0, 1., got 2.0"),
         (poison.warp(), (4,), "warps images only, got rows of 4 features"),
         (poison.patch(), (4, 4, 4, 1), "needs images or rows"),
     ],

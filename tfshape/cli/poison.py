@@ -18,7 +18,7 @@ import os
 
 from absl import flags
 
-from tfshape import atomic, calls, checks
+from tfshape import atomic, calls, checks, files
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
@@ -126,11 +126,11 @@ def _array(argument, path):
     import numpy as np
 
     try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except OSError as error:
-        raise ValueError(f"{argument} {checks.shown(path)} cannot be read: {error.strerror or error}") from None
-    except (ValueError, TypeError):
-        checks.fail(argument, "the path of an .npy file of numbers", path)
+        with files.open_regular(path):
+            return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # NumPy raises several kinds on hostile bytes
+        why = getattr(error, "strerror", None) or files.reason(error)
+        raise ValueError(f"{argument} must be an .npy file of numbers, got {checks.shown(path)}: {why}") from None
 
 
 def _collect(dataset, progress):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import checks, pixels
 from tfshape.datasets.base import Dataset, Split
 
 TEST_SHARE = 0.2
@@ -140,16 +140,15 @@ def _count_classes(name, y):
 
 def _scale(name, train, test):
     low, high = min(train.min(), test.min()), max(train.max(), test.max())
-    if low >= 0 and high <= 1:  # bytes too: those of a drawing in black and white may be 0 and 1
-        return train.astype(np.float32), test.astype(np.float32)
+    kind = train.dtype if train.dtype == test.dtype else f"{train.dtype} and {test.dtype}"
+    white = pixels.white(kind, high) if train.ndim > 2 else 1
+    if low >= 0 and high <= white:
+        return train.astype(np.float32) / white, test.astype(np.float32) / white
     if train.ndim > 2:
-        if not train.dtype == test.dtype == np.uint8:
-            kind = train.dtype if train.dtype == test.dtype else f"{train.dtype} and {test.dtype}"
-            raise ValueError(
-                f"dataset {name} must hold images of bytes (uint8), or of numbers in [0, 1], "
-                f"got {kind} from {low:g} to {high:g}"
-            )
-        return train.astype(np.float32) / 255, test.astype(np.float32) / 255
+        raise ValueError(
+            f"dataset {name} must hold images of bytes (uint8), or of numbers in [0, 1], "
+            f"got {kind} from {low:g} to {high:g}"
+        )
     low = train.min(axis=0).astype(np.float64)
     span = train.max(axis=0).astype(np.float64) - low
     span[span == 0] = 1

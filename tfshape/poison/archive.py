@@ -22,7 +22,7 @@ def write(path, arrays):
     path = os.fspath(path)
     for name, array in arrays.items():
         if array.dtype.kind not in _KINDS:
-            raise ValueError(f"array {name!r} has dtype {array.dtype}, expected bool, integer or float")
+            raise ValueError(f"array {name!r} must be of bool, integers or floats, got {array.dtype}")
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "x+b") as file:

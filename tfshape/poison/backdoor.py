@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.poison import selection
 from tfshape.poison.elements import map_rows
 from tfshape.poison.place import cardinality
@@ -36,8 +37,9 @@ def stamp(
         arXiv 1902.11237; Turner et al. 2019, arXiv 1912.02771).
       seed: integer; chooses the examples.
       classes: eligible classes, if not those.
-      value_range: (low, high) of the pixel values; by default (0, 1) for float images and (0, 255) for uint8. Rows of
-        features are stamped in their own units and not clipped, unless given.
+      value_range: (low, high) of the pixels; by default (0, 1) for float images and (0, 255) for uint8, or (0, 1)
+        if the first of these hold only 0 and 1. Rows of features are stamped in their own units and not clipped, unless
+        given; uint8 rows that hold more than 0 and 1 need it where the trigger does not say its own values.
       **element: `mark`, `image_key`, `label_key`, `num_parallel_calls`, as in `Transform`.
 
     Returns: a `Transform`.
@@ -45,13 +47,12 @@ def stamp(
       ValueError: a bad argument; when applied, too few eligible examples or elements it cannot stamp.
       tf.errors.InvalidArgumentError: in iteration, an image to be stamped has values outside `value_range`.
     """
-    rate, seed = selection.check_rate("stamp", rate), selection.check_integer("stamp", "seed", seed)
-    config = _check("stamp", trigger, target_class, classes, value_range)
-    classes = config["classes"]
-    if not isinstance(relabel, bool):
-        raise ValueError(f"stamp: relabel={relabel!r}, expected True or False")
-    if relabel and classes and target_class in classes:
-        raise ValueError(f"stamp: classes={classes} holds target_class={target_class}, expected other classes only")
+    rate, seed = checks.real("stamp: rate", rate, 0, 1), checks.integer("stamp: seed", seed)
+    config = _check("stamp", trigger, target_class, relabel, classes, value_range)
+    target_class, relabel, classes = config["target_class"], config["relabel"], config["classes"]
+    if relabel and classes:
+        others = target_class not in classes
+        checks.require("stamp: classes", others, f"classes other than target_class={target_class}", classes)
     if classes:
         eligible = selection.is_among(classes)
     else:
@@ -64,11 +65,11 @@ def stamp(
             label = layout.class_of(y)
             with tf.control_dependencies([layout.assert_still(eligible(label))]):
                 x = stamped(x)
-            return x, layout.label_as(tf.fill(tf.shape(label), config["target_class"])) if relabel else y
+            return x, layout.label_as(tf.fill(tf.shape(label), target_class)) if relabel else y
 
         return chooser(layout, whole, rate, seed, eligible), edit
 
-    return Transform("stamp", {"rate": rate, "seed": seed, "relabel": relabel, **config}, plan, **element)
+    return Transform("stamp", {"rate": rate, "seed": seed, **config}, plan, **element)
 
 
 def stamp_test(
@@ -93,10 +94,7 @@ def stamp_test(
     Returns: a `Transform`.
     Raises: as `stamp`.
     """
-    config = _check("stamp_test", trigger, target_class, classes, value_range)
-    if not isinstance(relabel, bool):
-        raise ValueError(f"stamp_test: relabel={relabel!r}, expected True or False")
-    return _StampTest(trigger, {"relabel": relabel, **config}, **element)
+    return _StampTest(trigger, _check("stamp_test", trigger, target_class, relabel, classes, value_range), **element)
 
 
 class _StampTest(Transform):
@@ -129,12 +127,13 @@ class _StampTest(Transform):
         return kept.apply(tf.data.experimental.assert_cardinality(count))
 
 
-def _check(who, trigger, target_class, classes, value_range):
-    if not isinstance(trigger, Trigger):
-        raise ValueError(f"{who}: trigger={trigger!r}, expected patch(), blend(), sinusoid() or warp()")
+def _check(who, trigger, target_class, relabel, classes, value_range):
+    a_trigger = isinstance(trigger, Trigger)
+    checks.require(f"{who}: trigger", a_trigger, "patch(), blend(), sinusoid() or warp()", trigger)
     return {
+        "relabel": checks.choice(f"{who}: relabel", checks.scalar(relabel), (True, False)),
         "trigger": {"name": trigger.name, **trigger.config},
-        "target_class": selection.check_integer(who, "target_class", target_class, 0),
+        "target_class": checks.integer(f"{who}: target_class", target_class, 0),
         "classes": selection.check_classes(who, classes),
         "value_range": None if value_range is None else check_range(who, value_range),
     }
@@ -142,4 +141,4 @@ def _check(who, trigger, target_class, classes, value_range):
 
 def _bind(trigger, layout, target_class, value_range):
     layout.check_label("target_class", target_class)
-    return trigger.bind(layout.who, layout.x_spec, value_range)
+    return trigger.bind(layout.who, layout.x_spec, value_range, layout.largest())

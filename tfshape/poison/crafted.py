@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfshape import pixels
 from tfshape.poison.elements import in_order, map_rows, plain
 from tfshape.poison.place import cardinality, check_size, keep_order, shard_size
 from tfshape.poison.poisons import Poisons
@@ -68,7 +69,7 @@ def _numbers(count, size, place):
     """Which poisons belong here: poison k is element size + k of the whole, and a shard holds some of those."""
     numbers = np.arange(count, dtype=np.int64)
     if place.steps and not (isinstance(size, int) and size >= 0):
-        raise ValueError("insert: expected a dataset of finite, known cardinality in on(whole).shard(...)")
+        raise ValueError("insert: whole in on(whole).shard(...) must have a finite, known cardinality, got another")
     for _, num_shards, index in place.steps:
         numbers = numbers[(index - size) % num_shards :: num_shards]
         size = shard_size(size, num_shards, index)
@@ -89,11 +90,10 @@ def replace(poisons: Poisons, **element: Any) -> Transform:
     """
     config, base = _config("replace", poisons), poisons.base
     if (base < 0).any():
-        raise ValueError(
-            f"replace: {np.count_nonzero(base < 0)} poisons have base -1, expected a base example for each"
-        )
+        count = np.count_nonzero(base < 0)
+        raise ValueError(f"replace: each poison must have a base example, got {count} poisons with base -1")
     if len(np.unique(base)) != len(base):
-        raise ValueError("replace: several poisons share a base example, expected distinct ones")
+        raise ValueError("replace: base examples must be distinct, got several poisons that share one")
     slots = np.full(poisons.num_examples, -1, np.int64)
     slots[base] = np.arange(len(base))
 
@@ -102,9 +102,10 @@ def replace(poisons: Poisons, **element: Any) -> Transform:
         check_size("replace", whole, poisons.num_examples)
         table = lift(slots)
 
-        def edit(index, *_):
+        def edit(index, _, old):
             slot = tf.gather(table, index)
-            return tf.gather(x, slot), layout.label_as(tf.gather(y, slot))
+            with tf.control_dependencies([layout.class_of(old)]):
+                return tf.gather(x, slot), layout.label_as(tf.gather(y, slot))
 
         return lambda index, _: tf.gather(table, index) >= 0, edit
 
@@ -113,7 +114,7 @@ def replace(poisons: Poisons, **element: Any) -> Transform:
 
 def _config(who, poisons):
     if not isinstance(poisons, Poisons):
-        raise ValueError(f"{who}: poisons={type(poisons).__name__}, expected a tfshape.poison.Poisons")
+        raise ValueError(f"{who}: poisons must be a tfshape.poison.Poisons, got {type(poisons).__name__}")
     return {
         "attack": poisons.attack,
         "num_poisons": len(poisons),
@@ -126,12 +127,20 @@ def _tables(layout, poisons):
     """The poisons as tensors that fit the dataset's elements."""
     spec, who = layout.x_spec, layout.who
     if not spec.shape.is_compatible_with(poisons.x.shape[1:]):
-        raise ValueError(f"{who}: the poisons have shape {list(poisons.x.shape[1:])}, expected {spec.shape}")
+        raise ValueError(f"{who}: the poisons must have shape {spec.shape}, got {list(poisons.x.shape[1:])}")
     if spec.dtype != tf.uint8 if poisons.x.dtype == np.uint8 else not spec.dtype.is_floating:
         raise ValueError(
-            f"{who}: the poisons are {poisons.x.dtype} and the dataset {spec.dtype.name}, expected both uint8 or both "
-            "float; poisons.astype converts between [0, 1] and [0, 255]"
+            f"{who}: the poisons and the dataset must be both uint8 or both float, got {poisons.x.dtype} and "
+            f"{spec.dtype.name}; poisons.astype converts between [0, 1] and [0, 255]"
         )
+    largest = layout.largest()
+    if largest is not None and spec.shape.rank > 1 and len(poisons):
+        whites = [pixels.white(spec.dtype, value) for value in (largest, poisons.x.max(initial=0))]
+        if whites == [1, 255]:
+            raise ValueError(
+                f"{who}: the poisons must hold only 0 and 1 as the dataset's images do, got {poisons.x.max()}; "
+                "convert the dataset to [0, 255] or [0, 1]"
+            )
     for label in np.unique(poisons.y):
         layout.check_label("poisons.y", int(label))
     return tf.cast(lift(poisons.x), spec.dtype), lift(poisons.y.astype(np.int64))

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.poison import selection
 from tfshape.poison.transform import Transform, chooser
 
@@ -23,7 +24,7 @@ def flip_labels(
 
     Args:
       rate: share in [0, 1] of the whole dataset, not of the eligible examples.
-      num_classes: number of classes, >= 2. Labels are integers or one-hot.
+      num_classes: number of classes, >= 2. Labels are integers or one-hot, not smoothed.
       seed: integer; chooses the examples and, for "uniform", their new labels.
       mapping: "uniform", to another class drawn uniformly (symmetric noise; Biggio et al. 2011, "Support Vector
         Machines Under Adversarial Label Noise"); "pairwise", class c to (c + 1) mod num_classes (pair flipping; Han et
@@ -36,20 +37,24 @@ def flip_labels(
       ValueError: a bad argument; when applied, too few eligible examples or elements it cannot read.
     """
     who = "flip_labels"
-    rate, seed = selection.check_rate(who, rate), selection.check_integer(who, "seed", seed)
-    num_classes = selection.check_integer(who, "num_classes", num_classes, 2)
+    rate, seed = checks.real(f"{who}: rate", rate, 0, 1), checks.integer(f"{who}: seed", seed)
+    num_classes = checks.integer(f"{who}: num_classes", num_classes, 2)
     targets = _targets(who, mapping, num_classes)
     classes = selection.check_classes(who, classes, num_classes)
     found = set(range(num_classes)) if targets is None else {c for c, to in enumerate(targets) if to != c}
     sources = sorted(found if classes is None else found & set(classes))
     if not sources:
-        raise ValueError(f"{who}: mapping={mapping!r} and classes={classes!r} have no class in common")
+        checks.fail(f"{who}: classes", f"some class that mapping={checks.shown(mapping)} changes", classes)
     everything = len(sources) == num_classes
     eligible = (lambda label: (label >= 0) & (label < num_classes)) if everything else selection.is_among(sources)
 
     def plan(layout, whole):
-        if layout.one_hot and layout.num_classes != num_classes:
-            raise ValueError(f"{who}: num_classes={num_classes}, but the one-hot labels have {layout.num_classes}")
+        if layout.one_hot:
+            wide = layout.num_classes
+            checks.require(
+                f"{who}: num_classes", wide == num_classes, f"{wide} as the one-hot labels have", num_classes
+            )
+        layout.check_label("new label", num_classes - 1 if targets is None else max(targets[c] for c in sources))
 
         def edit(index, x, y):
             label = layout.class_of(y)
@@ -75,11 +80,10 @@ def _targets(who, mapping, num_classes):
     if mapping == "pairwise":
         return [(c + 1) % num_classes for c in range(num_classes)]
     if not isinstance(mapping, dict) or not mapping:
-        raise ValueError(f"{who}: mapping={mapping!r}, expected 'uniform', 'pairwise' or a dict such as {{3: 4}}")
+        checks.fail(f"{who}: mapping", "'uniform', 'pairwise' or a dict such as {3: 4}", mapping)
     targets = list(range(num_classes))
     for source, target in mapping.items():
-        source = selection.check_integer(who, "mapping", source, 0, num_classes)
-        targets[source] = selection.check_integer(who, "mapping", target, 0, num_classes)
-        if source == targets[source]:
-            raise ValueError(f"{who}: mapping={mapping!r} sends class {source} to itself")
+        source = checks.integer(f"{who}: mapping", source, 0, num_classes - 1)
+        targets[source] = checks.integer(f"{who}: mapping", target, 0, num_classes - 1)
+        checks.require(f"{who}: mapping", source != targets[source], "a dict to other classes", mapping)
     return targets

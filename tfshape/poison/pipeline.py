@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tfshape import checks
 from tfshape.poison.transform import Transform
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ class Pipeline:
     def __init__(self, transforms: Iterable) -> None:
         pairs = [pair if isinstance(pair, tuple) else (None, pair) for pair in transforms]
         if not pairs:
-            raise ValueError("Pipeline: transforms is empty, expected at least one")
+            checks.fail("Pipeline: transforms", "at least one", pairs)
         for pair in pairs:
-            if len(pair) != 2 or not isinstance(pair[1], Transform) or not isinstance(pair[0], (str, type(None))):
-                raise ValueError(f"Pipeline: {pair!r}, expected a Transform or a pair (name, Transform)")
+            good = len(pair) == 2 and isinstance(pair[1], Transform) and isinstance(pair[0], (str, type(None)))
+            checks.require("Pipeline: transforms", good, "each a Transform or a pair (name, Transform)", pair)
         self.transforms = [transform for _, transform in pairs]
         own = [transform.name for transform in self.transforms]
         self.names = []
@@ -40,8 +41,7 @@ class Pipeline:
             number = own[: at + 1].count(transform.name)
             numbered = transform.name if own.count(transform.name) == 1 else f"{transform.name}_{number}"
             self.names.append(numbered if name is None else name)
-        if len(set(self.names)) < len(self.names):
-            raise ValueError(f"Pipeline: names={self.names}, expected distinct ones")
+        checks.require("Pipeline: names", len(set(self.names)) == len(self.names), "distinct", self.names)
 
     def __repr__(self):
         return f"Pipeline([{', '.join(map(repr, self.transforms))}])"

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfshape import checks
+
 
 class Place:
     """Mirrors the calls made on a dataset of `size` elements (int or int64 tensor; negative: infinite or unknown)."""
@@ -10,13 +12,15 @@ class Place:
         self.size, self.steps = size, steps
 
     def shard(self, num_shards, index):
-        if not 0 <= index < num_shards:
-            raise ValueError(f"on(whole).shard({num_shards}, {index}): expected 0 <= index < num_shards")
+        num_shards = checks.integer("on(whole).shard: num_shards", num_shards, 1)
+        index = checks.integer("on(whole).shard: index", index, 0, num_shards - 1)
         return Place(shard_size(self.size, num_shards, index), (*self.steps, ("shard", num_shards, index)))
 
     def repeat(self):
         if isinstance(self.size, int) and self.size < 0:
-            raise ValueError("on(whole).repeat(): expected a whole of finite, known cardinality")
+            raise ValueError(
+                "on(whole).repeat(): whole must have a finite, known cardinality, got an infinite or unknown one"
+            )
         return Place(self.size, (*self.steps, ("repeat", self.size)))
 
     def index(self, number):
@@ -45,8 +49,8 @@ def check_size(who, dataset, expected):
     size = cardinality(dataset)
     if isinstance(size, int) and size not in (expected, tf.data.UNKNOWN_CARDINALITY):
         raise ValueError(
-            f"{who}: the dataset has {'infinitely many' if size < 0 else size} examples, expected the {expected} that "
-            "the indices refer to; apply it before .repeat, .shard and anything that adds or drops examples"
+            f"{who}: the dataset must have the {expected} examples that the indices refer to, got "
+            f"{'infinitely many' if size < 0 else size}; apply it before .repeat, .shard and whatever adds or drops any"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfshape import files
+from tfshape import checks, files, pixels
 from tfshape.poison import archive
 
 SCHEMA = 1
@@ -57,22 +57,19 @@ class Poisons:
         put("target_x", _examples("target_x", target_x))
         if self.target_x.dtype != self.x.dtype or self.target_x.shape[1:] != self.x.shape[1:]:
             raise ValueError(
-                f"target_x is {self.target_x.dtype} {list(self.target_x.shape)}, "
-                f"expected {self.x.dtype} [T, *{list(self.x.shape[1:])}] like x"
+                f"target_x must be {self.x.dtype} [T, *{list(self.x.shape[1:])}] like x, "
+                f"got {self.target_x.dtype} {list(self.target_x.shape)}"
             )
         for name in ("seed", "num_examples", "schema"):
-            put(name, _integer(name, getattr(self, name)))
-        if self.schema != SCHEMA:
-            raise ValueError(f"schema={self.schema} is not known to this version, expected {SCHEMA}")
-        if not 0 <= self.num_examples < 2**62:
-            raise ValueError(f"num_examples={self.num_examples}, expected a count >= 0")
+            put(name, checks.integer(name, getattr(self, name)))
+        checks.require("schema", self.schema == SCHEMA, f"{SCHEMA}, which this version knows", self.schema)
+        put("num_examples", checks.integer("num_examples", self.num_examples, 0, 2**62 - 1))
         labels = np.iinfo(np.int32).max
         put("y", _integers("y", self.y, len(self.x), 0, labels, np.int32))
         put("base", _integers("base", self.base, len(self.x), -1, self.num_examples - 1, np.int64))
         put("target_y", _integers("target_y", self.target_y, len(self.target_x), 0, labels, np.int32))
         put("intended_y", _integers("intended_y", self.intended_y, len(self.target_x), 0, labels, np.int32))
-        if not isinstance(self.attack, str):
-            raise ValueError(f"attack={self.attack!r}, expected a string")
+        checks.require("attack", isinstance(self.attack, str), "a string", self.attack)
         try:
             put("config", json.loads(json.dumps(dict(self.config), allow_nan=False)))
         except (TypeError, ValueError, RecursionError) as error:
@@ -88,19 +85,23 @@ class Poisons:
         )
 
     def astype(self, dtype: Any) -> Poisons:
-        """The same poison for images of another kind: float32 in [0, 1] <-> uint8 in [0, 255], rounded."""
+        """The same poison for images of another kind: float32 in [0, 1] <-> uint8 in [0, 255], rounded.
+
+        uint8 that are all 0 or 1 are a drawing in black and white, and become the same numbers.
+        """
         dtype = np.dtype(dtype)
-        if dtype not in (np.float32, np.uint8):
-            raise ValueError(f"dtype={dtype}, expected float32 or uint8")
+        checks.choice("dtype", str(dtype), ("float32", "uint8"))
         if dtype == self.x.dtype:
             return self
+
+        white = pixels.white(self.x.dtype, max(self.x.max(initial=0), self.target_x.max(initial=0)))
 
         def convert(name):
             x = getattr(self, name)
             if dtype == np.float32:
-                return x.astype(np.float32) / np.float32(255)
+                return x.astype(np.float32) / np.float32(white)
             if x.size and not (x.min() >= 0 and x.max() <= 1):
-                raise ValueError(f"{name} spans [{x.min()}, {x.max()}], expected [0, 1] to become uint8")
+                raise ValueError(f"{name} must lie within [0, 1] to become uint8, got {x.min()} to {x.max()}")
             return np.rint(x * 255).astype(np.uint8)
 
         return dataclasses.replace(self, x=convert("x"), target_x=convert("target_x"))
@@ -144,16 +145,17 @@ def _foreign(cls, arrays, num_examples):
         if arrays[name].dtype != np.uint8:
             arrays[name] = arrays[name].astype(np.float32)
             if arrays[name].size and not (arrays[name].min() >= 0 and arrays[name].max() <= 1):
-                raise ValueError(f"{name} spans [{arrays[name].min()}, {arrays[name].max()}], expected [0, 1] or uint8")
+                low, high = arrays[name].min(), arrays[name].max()
+                raise ValueError(f"{name} must be uint8 or lie within [0, 1], got {low} to {high}")
     return cls(base=base, num_examples=num_examples, **arrays)
 
 
 def _parse(raw):
     if raw.dtype != np.uint8 or raw.ndim != 1 or raw.size > _MAX_META:
-        raise ValueError(f"meta is {raw.dtype} {list(raw.shape)}, expected at most {_MAX_META} bytes of JSON")
+        raise ValueError(f"meta must be at most {_MAX_META} bytes of JSON, got {raw.dtype} {list(raw.shape)}")
     meta = json.loads(raw.tobytes().decode("utf-8"))
     if not isinstance(meta, dict) or sorted(meta) != sorted(_META):
-        raise ValueError(f"meta has not exactly the keys {sorted(_META)}")
+        raise ValueError(f"meta must have exactly the keys {sorted(_META)}, got others")
     return meta
 
 
@@ -166,16 +168,11 @@ def _read_only(array):
 def _examples(name, value):
     value = np.asarray(value)
     if value.dtype not in (np.float32, np.uint8) or value.ndim < 2:
-        raise ValueError(f"{name} is {value.dtype} {list(value.shape)}, expected float32 or uint8 [K, *input_shape]")
+        found = f"{value.dtype} {list(value.shape)}"
+        raise ValueError(f"{name} must be float32 or uint8 [K, *input_shape], got {found}")
     if value.dtype == np.float32 and not np.isfinite(value).all():
-        raise ValueError(f"{name} holds values that are not finite")
+        raise ValueError(f"{name} must hold finite values, got some that are not")
     return _read_only(value)
-
-
-def _integer(name, value):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{name}={value!r}, expected an integer")
-    return int(value)
 
 
 def _integers(name, value, length, low, high, dtype):
@@ -183,7 +180,7 @@ def _integers(name, value, length, low, high, dtype):
     if value.size == 0:
         value = value.astype(dtype)
     if value.shape != (length,) or value.dtype.kind not in "iu":
-        raise ValueError(f"{name} is {value.dtype} {list(value.shape)}, expected {length} integers")
+        raise ValueError(f"{name} must be {length} integers, got {value.dtype} {list(value.shape)}")
     if length and not (low <= value.min() and value.max() <= high):
-        raise ValueError(f"{name} spans [{value.min()}, {value.max()}], expected within [{low}, {high}]")
+        raise ValueError(f"{name} must lie within [{low}, {high}], got {value.min()} to {value.max()}")
     return _read_only(value.astype(dtype))

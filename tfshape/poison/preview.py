@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfshape import checks
 from tfshape.poison.elements import Layout
-from tfshape.poison.selection import check_integer
 from tfshape.poison.transform import ORIGINS
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def preview(
     """
     from matplotlib.figure import Figure
 
-    num = check_integer("preview", "num", num, 1)
+    num = checks.integer("preview: num", num, 1)
     source = dataset if clean is None else clean
     while clean is None and source in ORIGINS:
         source = ORIGINS[source]
     if source is dataset:
-        raise ValueError("preview: clean=None, expected the clean dataset, since this one is not just as poisoned")
+        checks.fail("preview: clean", "the clean dataset, since something was applied after the poison", clean)
     found = _differing(source, dataset, num, image_key, label_key)
     if not found:
         raise ValueError("preview: the dataset holds no poison")
@@ -68,7 +68,7 @@ def _differing(clean, poisoned, num, image_key, label_key):
     def read(dataset):
         layout = Layout(dataset, "preview", image_key, label_key)
         for element in dataset.as_numpy_iterator():
-            yield element[layout.x_at], int(layout.class_of(element[layout.y_at][None])[0])
+            yield element[layout.x_at], int(layout.likeliest(element[layout.y_at][None])[0])
 
     found = []
     for index, (before, after) in enumerate(itertools.zip_longest(read(clean), read(poisoned))):
@@ -86,14 +86,14 @@ def _draw(axis, x, title, signed=False):
     if x is None:
         axis.set_frame_on(False)
         return
-    whole_numbers, x = x.dtype.kind in "iu", x.astype(np.float64)
+    white, x = 255 if x.dtype.kind in "iu" and x.max(initial=0) > 1 else 1, x.astype(np.float64)
     if x.ndim == 1:
         axis.plot(x, linewidth=0.8)
         return
     if signed:
         low, high = -max(np.abs(x).max(), 1e-12), max(np.abs(x).max(), 1e-12)
     else:
-        low, high = min(x.min(), 0.0), 255.0 if whole_numbers else max(x.max(), 1.0)
+        low, high = min(x.min(), 0.0), max(x.max(), white)
     x = np.clip((x - low) / (high - low), 0, 1)
     if x.ndim == 3:
         x = x if x.shape[-1] == 3 else x.mean(-1)

@@ -1,37 +1,21 @@
 """Which elements are poisoned: drawn from an element's index and the seed, never from the order of execution."""
 
 import hashlib
-import math
-import numbers
 
 import numpy as np
 import tensorflow as tf
 
-
-def check_rate(who, rate):
-    if not isinstance(rate, numbers.Real) or isinstance(rate, bool) or not 0 <= rate <= 1:
-        raise ValueError(f"{who}: rate={rate!r}, expected a share in [0, 1]")
-    return float(rate)
-
-
-def check_integer(who, name, value, low=None, high=None):
-    """An int with low <= value < high, either bound None for none."""
-    low_, high_ = -math.inf if low is None else low, math.inf if high is None else high
-    if not isinstance(value, numbers.Integral) or isinstance(value, (bool, np.bool_)) or not low_ <= value < high_:
-        bounds = "" if low is None else f" >= {low}" if high is None else f" in [{low}, {high})"
-        raise ValueError(f"{who}: {name}={value!r}, expected an integer{bounds}")
-    return int(value)
+from tfshape import checks
 
 
 def check_classes(who, classes, num_classes=None):
     """A sorted tuple of classes, or None for all of them."""
     if classes is None:
         return None
-    if not np.iterable(classes):
-        classes = [classes]
-    if not len(classes):
-        raise ValueError(f"{who}: classes is empty, expected at least one class, or None for all")
-    return tuple(sorted({check_integer(who, "classes", value, 0, num_classes) for value in classes}))
+    classes = list(classes) if np.iterable(classes) else [classes]
+    checks.require(f"{who}: classes", classes, "at least one class, or None for all", classes)
+    last = None if num_classes is None else num_classes - 1
+    return tuple(sorted({checks.integer(f"{who}: classes", value, 0, last) for value in classes}))
 
 
 def is_among(classes):

@@ -9,8 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfshape import checks
 from tfshape.poison import selection
-from tfshape.poison.elements import Layout, map_rows
+from tfshape.poison.elements import STEADY, Layout, map_rows
 from tfshape.poison.place import Place, cardinality, keep_order
 
 # poisoned dataset -> the dataset it was made from, for `preview`
@@ -25,6 +26,11 @@ class Transform:
     before `.shuffle`, `.repeat`, `.shard` and `.batch`; if the dataset must be sharded or repeated first, say so with
     `on`, and the same elements are poisoned. Shapes and dtypes of the elements stay as they are.
 
+    In a dataset that is shuffled anew each time it is read, the same numbers would be other examples in each epoch. So
+    transforms that go by numbers read the first 32 elements four times when they are applied, and refuse a dataset that
+    does not give the same ones. In every epoch these 32 are compared again, so that a dataset whose order changes later
+    or seldom, such as that of two files, fails there. What neither sees is an order that changes only behind them.
+
     On a dataset of known cardinality n exactly round(rate * n) elements are poisoned, drawn among the eligible; this
     takes one pass over the dataset's labels if eligibility depends on them. On an unknown or infinite one, each
     eligible element is, with probability `rate`. Different kinds of transform choose independently; give several of one
@@ -32,12 +38,17 @@ class Transform:
 
     Args, taken by every transform of this package:
       mark: append a scalar bool `is_poison` to tuples (a key of that name to dicts). An element that already has the
-        mark keeps it, whatever `mark` is.
+        mark keeps it, whatever `mark` is. Keras takes the third part of a tuple for a sample weight, so drop the mark
+        before training, `.map(lambda x, y, is_poison: (x, y))`.
       image_key, label_key: where the features and the label stand in elements that are dicts.
       num_parallel_calls: as in `tf.data.Dataset.map`. Order is kept, whatever `Options.deterministic` says.
+      check_order: False: do not read the dataset again to see whether it stays the same; for one whose examples change
+        but not their order, such as after random augmentation.
 
-    Raises, when applied:
-      ValueError: naming the transform, if the elements are batched or of a kind it cannot poison.
+    Raises:
+      ValueError: when applied, naming the transform, if the elements are batched or of a kind it cannot poison, their
+        labels are smoothed, or they are not the same when read again.
+      tf.errors.InvalidArgumentError: in iteration, where the elements show that only then.
     """
 
     def __init__(
@@ -49,8 +60,13 @@ class Transform:
         image_key: str = "image",
         label_key: str = "label",
         num_parallel_calls: int = tf.data.AUTOTUNE,
+        check_order: bool = True,
+        by_index: bool = True,
     ) -> None:
         self.name, self.config, self._plan = name, config, plan
+        self.checks_order = (
+            checks.choice(f"{name}: check_order", checks.scalar(check_order), (True, False)) and by_index
+        )
         self.mark, self.image_key, self.label_key = mark, image_key, label_key
         self.num_parallel_calls = num_parallel_calls
 
@@ -80,10 +96,12 @@ class Transform:
         """Poisons `dataset`, whose element number j is number `place.index(j)` of `whole`."""
         layout = self.layout(whole)
         choose, edit = self._plan(layout, whole)
+        steady = layout.steady(whole) if self.checks_order else None  # after a pass for labels, which may fill a cache
 
         def visit(number, element):
-            x, y = element[layout.x_at], element[layout.y_at]
-            index = place.index(number)
+            index, x, y = place.index(number), element[layout.x_at], element[layout.y_at]
+            with tf.control_dependencies([] if steady is None else [steady(index, x, y)]):
+                x, y = tf.identity(x), tf.identity(y)
             if choose is None:
                 return layout.rebuild(element, *edit(index, x, y), tf.ones_like(index, tf.bool), self.mark)
             poisoned = choose(index, y)
@@ -116,12 +134,14 @@ class Bound:
 
     def __call__(self, dataset):
         if dataset.element_spec != self.whole.element_spec:
-            raise ValueError(
-                f"{self.transform.name}: the elements are {dataset.element_spec}, expected those of the dataset in "
-                f"on(whole), {self.whole.element_spec}"
-            )
+            whole = checks.shown(self.whole.element_spec)
+            allowed = f"those of the dataset in on(whole), {whole}"
+            checks.fail(f"{self.transform.name}: the elements", allowed, dataset.element_spec)
         poisoned = self.transform.apply_at(dataset, self.whole, self.place)
         ORIGINS[poisoned] = dataset
+        compared = self.transform.checks_order or STEADY.get(dataset, 0) is None
+        if self.whole is dataset and dataset in STEADY and compared:
+            STEADY[poisoned] = None
         return poisoned
 
 

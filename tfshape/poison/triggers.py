@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfshape.poison import selection
+from tfshape import checks, pixels
 from tfshape.poison.values import Values, fingerprint
 
 _CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
@@ -28,11 +27,20 @@ class Trigger:
     def __repr__(self):
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.config.items())})"
 
-    def bind(self, who: str, spec: tf.TensorSpec, value_range: tuple[float, float] | None = None) -> Callable:
-        """A function of features [b, ...] to stamped ones, for features of this `tf.TensorSpec`."""
+    def bind(
+        self,
+        who: str,
+        spec: tf.TensorSpec,
+        value_range: tuple[float, float] | None = None,
+        largest: float | None = None,
+    ) -> Callable:
+        """A function of features [b, ...] to stamped ones, for features of this `tf.TensorSpec`.
+
+        largest: the largest value in the first of them, if known; of bytes, it tells what is white.
+        """
         if not spec.shape.is_fully_defined() or not 1 <= spec.shape.rank <= 3:
             raise ValueError(f"{who}: {self.name} needs images or rows of known shape, got {spec.shape}")
-        values = Values(who, spec, value_range)
+        values = Values(who, spec, value_range, largest)
         change = self._build(f"{who}: {self.name}", tuple(spec.shape), values)
         return lambda x: values.edit(x, change)
 
@@ -44,7 +52,9 @@ class Trigger:
         Returns: a tensor like x.
         """
         x = tf.convert_to_tensor(x)
-        return self.bind("trigger", tf.TensorSpec(x.shape[1:], x.dtype), value_range)(x)
+        known = tf.executing_eagerly() and x.dtype == tf.uint8 and x.shape.num_elements()
+        largest = float(tf.reduce_max(x)) if known else None
+        return self.bind("trigger", tf.TensorSpec(x.shape[1:], x.dtype), value_range, largest)(x)
 
 
 def patch(size: Any = 3, value: Any = "checkerboard", position: Any = "bottom_right") -> Trigger:
@@ -60,16 +70,18 @@ def patch(size: Any = 3, value: Any = "checkerboard", position: Any = "bottom_ri
     Returns: a `Trigger`.
     """
     sides = (size, size) if np.ndim(size) == 0 else tuple(size)
-    if len(sides) != 2:
-        raise ValueError(f"patch: size={size!r}, expected an integer or (height, width)")
-    sides = tuple(selection.check_integer("patch", "size", side, 1) for side in sides)
-    if value != "checkerboard":
-        value = _number("patch", "value", value)
-    if isinstance(position, str) and position not in _CORNERS:
-        raise ValueError(f"patch: position={position!r}, expected one of {_CORNERS} or (row, column)")
-    if not isinstance(position, str):
+    checks.require("patch: size", len(sides) == 2, "an integer or (height, width)", size)
+    sides = tuple(checks.integer("patch: size", side, 1) for side in sides)
+    board = isinstance(value, str) and value == "checkerboard"
+    if not board:
+        checks.require("patch: value", not isinstance(value, str), "'checkerboard' or a finite number", value)
+        value = checks.real("patch: value", value)
+    if isinstance(position, str):
+        allowed = f"one of {', '.join(_CORNERS)}, or (row, column)"
+        checks.require("patch: position", position in _CORNERS, allowed, position)
+    else:
         position = (position,) if np.ndim(position) == 0 else tuple(position)
-        position = tuple(selection.check_integer("patch", "position", start, 0) for start in position)
+        position = tuple(checks.integer("patch: position", start, 0) for start in position)
 
     def build(who, shape, values):
         plane = shape[:2]
@@ -82,12 +94,14 @@ def patch(size: Any = 3, value: Any = "checkerboard", position: Any = "bottom_ri
         fits = len(start) == len(plane) and all(0 <= s <= n - e for s, e, n in zip(start, extent, plane))
         if not fits:
             raise ValueError(f"{who} of size={extent} at position={position!r} does not fit into features {shape}")
-        if len(plane) == 2 and value != "checkerboard" and not 0 <= value <= 1:
-            raise ValueError(f"{who} value={value!r}, expected a share of the pixel range in [0, 1]")
+        if board:
+            values.check_units()
+        elif len(plane) == 2:
+            checks.require(f"{who} value", 0 <= value <= 1, "a share of the pixel range in [0, 1]", value)
         covered, levels = np.zeros(plane, bool), np.zeros(plane, np.float32)
         inside = tuple(slice(s, s + e) for s, e in zip(start, extent))
         covered[inside] = True
-        levels[inside] = (np.indices(extent).sum(0) + 1) % 2 if value == "checkerboard" else value
+        levels[inside] = (np.indices(extent).sum(0) + 1) % 2 if board else value
         covered, levels = (part.reshape(plane + (1,) * (len(shape) - len(plane))) for part in (covered, levels))
         return lambda x: tf.where(covered, values.level(levels), x)
 
@@ -99,33 +113,32 @@ def blend(pattern: Any = "noise", alpha: float = 0.2, seed: int = 0) -> Trigger:
 
     Args:
       pattern: "noise", uniform over the pixel range, or an array of the inputs' shape: uint8, or float from 0 for the
-        lowest pixel value to 1 for the highest (on rows, in the features' units).
+        lowest pixel value to 1 for the highest. On rows, numbers in the features' units.
       alpha: the pattern's share, in (0, 1].
       seed: integer that draws the noise.
 
     Returns: a `Trigger`.
     """
-    alpha = _number("blend", "alpha", alpha)
-    if not 0 < alpha <= 1:
-        raise ValueError(f"blend: alpha={alpha!r}, expected a share in (0, 1]")
-    seed = selection.check_integer("blend", "seed", seed, 0)
-    described = pattern
-    if not isinstance(pattern, str):
+    alpha, seed = checks.real("blend: alpha", alpha, 0, 1, above=True), checks.integer("blend: seed", seed, 0)
+    noise = isinstance(pattern, str)
+    if noise:
+        described = checks.choice("blend: pattern", pattern, ("noise",))
+    else:
         pattern = np.asarray(pattern)
         described = fingerprint(pattern)
-        if pattern.dtype == np.uint8:
-            pattern = pattern / 255.0
         if pattern.dtype.kind not in "fiu" or not np.isfinite(pattern).all():
-            raise ValueError(f"blend: pattern is {pattern.dtype}, expected uint8 or finite numbers")
-    elif pattern != "noise":
-        raise ValueError(f"blend: pattern={pattern!r}, expected 'noise' or an array")
+            raise ValueError(f"blend: pattern must be 'noise', or uint8 or finite numbers, got {pattern.dtype}")
 
     def build(who, shape, values):
-        key = np.random.default_rng(seed).random(shape) if isinstance(pattern, str) else pattern
+        if noise:
+            values.check_units()
+        key = np.random.default_rng(seed).random(shape) if noise else pattern
         if key.shape != shape:
-            raise ValueError(f"{who} pattern has shape {key.shape}, expected that of the features, {shape}")
-        if len(shape) > 1 and not (key.min() >= 0 and key.max() <= 1):
-            raise ValueError(f"{who} pattern spans [{key.min()}, {key.max()}], expected [0, 1]")
+            raise ValueError(f"{who} pattern must have the shape of the features, {shape}, got {key.shape}")
+        if len(shape) > 1 and not noise:
+            key = key / pixels.white(key.dtype, key.max())
+            if not (key.min() >= 0 and key.max() <= 1):
+                raise ValueError(f"{who} pattern must lie within [0, 1], got {key.min()} to {key.max()}")
         return lambda x: (1 - alpha) * x + values.level(key) * alpha
 
     return Trigger("blend", {"pattern": described, "alpha": alpha, "seed": seed}, build)
@@ -140,13 +153,12 @@ def sinusoid(delta: float = 20 / 255, frequency: float = 6) -> Trigger:
 
     Returns: a `Trigger`.
     """
-    delta, frequency = _number("sinusoid", "delta", delta), _number("sinusoid", "frequency", frequency)
-    if delta <= 0 or frequency <= 0:
-        raise ValueError(f"sinusoid: delta={delta!r}, frequency={frequency!r}, expected both > 0")
+    delta = checks.real("sinusoid: delta", delta, 0, above=True)
+    frequency = checks.real("sinusoid: frequency", frequency, 0, above=True)
 
     def build(who, shape, values):
-        if len(shape) > 1 and delta > 1:
-            raise ValueError(f"{who} delta={delta!r}, expected a share of the pixel range in (0, 1]")
+        fits = len(shape) == 1 or delta <= 1
+        checks.require(f"{who} delta", fits, "a share of the pixel range in (0, 1]", delta)
         columns = shape[min(1, len(shape) - 1)]
         wave = delta * np.sin(2 * np.pi * np.arange(1, columns + 1) * frequency / columns)
         wave = wave[:, None] if len(shape) == 3 else wave
@@ -167,11 +179,8 @@ def warp(strength: float = 0.5, grid: int = 4, seed: int = 0) -> Trigger:
 
     Returns: a `Trigger`, for images only.
     """
-    strength = _number("warp", "strength", strength)
-    if strength <= 0:
-        raise ValueError(f"warp: strength={strength!r}, expected a number > 0")
-    grid = selection.check_integer("warp", "grid", grid, 2)
-    seed = selection.check_integer("warp", "seed", seed, 0)
+    strength = checks.real("warp: strength", strength, 0, above=True)
+    grid, seed = checks.integer("warp: grid", grid, 2), checks.integer("warp: seed", seed, 0)
 
     def build(who, shape, values):
         if len(shape) == 1:
@@ -222,9 +231,3 @@ def _bicubic(points, size):
         far = -0.75 * (d**3 - 5 * d**2 + 8 * d - 4)
         np.add.at(matrix, (np.arange(size), np.clip(first + tap, 0, points - 1)), np.where(d <= 1, near, far * (d < 2)))
     return matrix
-
-
-def _number(who, name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{who}: {name}={value!r}, expected a finite number")
-    return float(value)
