@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from tfshape import attacks, calls, datasets, models
+from tfshape import attacks, calls, checks, datasets, models
 from tfshape.cli import common
 from tfshape.evaluation.experiment import (
     DISTRIBUTE,
@@ -11,7 +11,6 @@ from tfshape.evaluation.experiment import (
     SAMPLING,
     SCENARIOS,
     Experiment,
-    require,
     require_engine,
 )
 
@@ -73,12 +72,11 @@ def from_flags(**changes):
     counts = common.whole_numbers("num_poisons", "allowed are whole numbers >= 1, such as 1,5,25")
     values["num_poisons"] = counts[0] if counts is not None and len(counts) == 1 else counts
     experiment = Experiment(**{**values, "classes": common.classes(), **changes})
-    require("model", experiment.model, experiment.model in models.names(), ", ".join(models.names()))
+    checks.choice("model", experiment.model, models.names())
     if experiment.poisons is None:
         name = calls.parse("attack", experiment.attack)[0]
-        require("attack", experiment.attack, name in attacks.names(), ", ".join(attacks.names()))
+        checks.choice("attack", name, attacks.names())
     if not experiment.dataset.startswith(("tfds:", "npz:")):
-        words = ", ".join([*datasets.names(), "tfds:NAME", "npz:PATH"])
-        require("dataset", experiment.dataset, experiment.dataset in datasets.names(), words)
+        checks.choice("dataset", experiment.dataset, [*datasets.names(), "tfds:NAME", "npz:PATH"])
     require_engine(experiment.engine)
     return experiment

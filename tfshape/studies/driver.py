@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tfshape.evaluation.experiment import require
+from tfshape import checks
 from tfshape.studies import cache, files
 from tfshape.studies.store import Store
 from tfshape.studies.study import Study
@@ -36,8 +36,8 @@ def run(
         study: a `Study`; its folder is made if need be.
         runner: `Local(…)` or `OnRay(…)`.
         retry_failed: whether trials that failed before are tried again.
-        stack: up to how many trials of a point run as one task, >= 1, by the trial function's `stacked`, a function of
-            (config, trials, folder), if it has one.
+        stack: up to how many trials of a point run as one task, 1 to 1000, by the trial function's `stacked`, a
+            function of (config, trials, folder), if it has one.
         progress: called as `progress(done, total, words)`, counting what this run has to do.
 
     Returns:
@@ -47,7 +47,7 @@ def run(
         ValueError: another driver is at work on the folder, or it holds another study; nothing has been changed then.
         OSError: the folder cannot be written.
     """
-    require("stack", stack, isinstance(stack, int) and stack >= 1, "an integer >= 1")
+    stack = checks.integer("stack", stack, 1, 1000)
     study.folder.mkdir(parents=True, exist_ok=True)
     words = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()})
     try:

@@ -6,8 +6,9 @@ import json
 import os
 from typing import Any
 
-from tfshape.evaluation.experiment import require
+from tfshape import checks
 from tfshape.studies import worker
+from tfshape.studies.local import most_workers
 
 
 class OnRay:
@@ -24,8 +25,8 @@ class OnRay:
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
-        good = workers is None or (address is None and isinstance(workers, int) and workers >= 1)
-        require("workers", workers, good, "an integer >= 1, and None for a running cluster")
+        checks.require("workers", workers is None or address is None, "None for a running cluster", workers)
+        workers = None if workers is None else checks.integer("workers", workers, 1, most_workers())
         try:
             import ray
         except ImportError:

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tfshape
-from tfshape import atomic
-from tfshape.evaluation.experiment import require
+from tfshape import atomic, checks
 from tfshape.studies.study import SCHEMA, Study
 
 FILE = "study.sqlite"
@@ -53,7 +52,7 @@ class Store:
         path = pathlib.Path(folder) / FILE
         if create and not exists(folder):
             _create(path)
-        require("study", str(folder), exists(folder), f"a folder that bin/sweep wrote, with {FILE}")
+        checks.require("study", exists(folder), f"a folder that bin/sweep wrote, with {FILE}", str(folder))
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=60)
             self._connection.row_factory = sqlite3.Row
@@ -63,7 +62,7 @@ class Store:
             raise ValueError(
                 f"study={str(folder)!r}: {FILE} cannot be used ({error}); allowed is a whole one"
             ) from None
-        require("study", str(folder), found == str(SCHEMA), f"a study of schema {SCHEMA}")
+        checks.require("study", found == str(SCHEMA), f"a study of schema {SCHEMA}", str(folder))
 
     def close(self) -> None:
         """Closes the file."""
@@ -108,7 +107,7 @@ class Store:
         folder, other = str(study.folder), "a new folder; this one holds another study"
         known = {row["config"]: row["point"] for row in self.points()}
         wanted = {_canonical(point.config): point for point in study.points}
-        require("study", folder, known.keys() <= wanted.keys(), other)
+        checks.require("study", known.keys() <= wanted.keys(), other, folder)
         existing = {(row["point"], row["trial"]): row["key"] for row in self.trials()}
         keys, added, fresh = [], [], []
         for config, point in wanted.items():
@@ -119,7 +118,7 @@ class Store:
                 key, place = study.key(point, trial), (known[config], trial)
                 same = existing.get(place, key) == key
                 words = f"a new folder; this one is of other data or not of tfshape {tfshape.__version__}"
-                require("study", folder, same, words)
+                checks.require("study", same, words, folder)
                 keys.append(key)
                 if place not in existing:
                     added.append((key, *place))
