@@ -147,12 +147,17 @@ class Results:
     def frame(self) -> pd.DataFrame:
         """A pandas.DataFrame with one row a defense and number of poisons: the threat model, accuracies, success rates,
         privacy and cost."""
-        groups = dict.fromkeys((row["count"], row["defense"]) for row in self.trials)
-        return pd.DataFrame([self._summarise(*group) for group in groups])
+        return pd.DataFrame(self.summaries())
 
-    def _summarise(self, count, defense):
+    def summaries(self) -> list[dict[str, Any]]:
+        """The rows of `frame`, as dicts."""
+        groups: dict[tuple, list] = {}
+        for row in self.trials:
+            groups.setdefault((row["count"], row["defense"]), []).append(row)
+        return [self._summarise(defense, rows) for (_, defense), rows in groups.items()]
+
+    def _summarise(self, defense, rows):
         e = self.experiment
-        rows = [row for row in self.trials if (row["count"], row["defense"]) == (count, defense)]
         by_data = {data: [row for row in rows if row["data"] == data] for data in ("poison", "adaptive", "control")}
         poison, control = by_data["poison"], by_data["control"]
         targeted = "success" in rows[0]
@@ -179,8 +184,8 @@ class Results:
             out[f"{prefix}asr"] = sum(wins) / len(wins) if wins else math.nan
             interval = statistics.wilson(sum(wins), len(wins)) if binary else statistics.mean_interval(wins)
             out[f"{prefix}asr_low"], out[f"{prefix}asr_high"] = np.clip(interval, 0, 1)
-        pairs = [(p["accuracy"], c["accuracy"]) for p in poison for c in control if c["trial"] == p["trial"]]
-        losses = [clean - poisoned for poisoned, clean in pairs]
+        clean = {row["trial"]: row["accuracy"] for row in control}
+        losses = [clean[row["trial"]] - row["accuracy"] for row in poison if row["trial"] in clean]
         out["accuracy_loss"] = float(np.mean(losses)) if losses else math.nan
         out["accuracy_loss_low"], out["accuracy_loss_high"] = statistics.mean_interval(losses)
         measured = [mean for mean in _of_classes(poison) if not math.isnan(mean)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import selectors
@@ -11,7 +10,7 @@ import sys
 from typing import Any
 
 import tfshape
-from tfshape import checks
+from tfshape import checks, folders, strict_json
 from tfshape.studies.worker import MEMORY_EXIT
 
 _GIGABYTE = 1 << 30
@@ -55,7 +54,7 @@ class Local:
 
     def __enter__(self):
         if self._log is not None:
-            self._output = open(self._log, "ab", buffering=0)
+            self._output = os.fdopen(folders.opened(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", 0)
         return self
 
     def __exit__(self, *error):
@@ -83,7 +82,7 @@ class Local:
         self._busy[worker] = task
         assert worker.stdin is not None
         try:
-            worker.stdin.write(json.dumps(task).encode() + b"\n")
+            worker.stdin.write(strict_json.dumps(task).encode() + b"\n")
             worker.stdin.flush()
         except BrokenPipeError:
             pass  # `wait` finds the end of its output
@@ -103,7 +102,7 @@ class Local:
                 if task is not None:
                     found.append((task, None, self._death(worker.returncode)))
             elif worker.received.endswith(b"\n"):
-                reply, worker.received = json.loads(worker.received), b""
+                reply, worker.received = strict_json.loads(worker.received), b""
                 found.append((self._busy.pop(worker), reply["replies"], None))
                 if reply["memory"] > _RENEWED * self._share:
                     worker.kill()

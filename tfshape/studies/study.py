@@ -15,7 +15,8 @@ from tfshape import checks, datasets
 from tfshape.evaluation.experiment import Experiment
 from tfshape.studies.cache import digest
 
-SCHEMA = 1
+SCHEMA = 2  # of a study's store and files; 1, which has no checksums, is read too
+KEYS = 1  # of what a key is a digest of
 TRIAL = "tfshape.studies.trial:run"
 COUNTS = ("num_poisons", "budget")  # attributes of an `Experiment` of which a victim met one
 # Attributes of an `Experiment` that neither its poison nor its undefended victims depend on, and more of which its
@@ -73,7 +74,7 @@ class Study:
         """The key of a trial: a digest of its configuration, its number, its data and this package's version."""
         inputs = point.inputs[trial] if point.inputs else None
         version = tfshape.__version__
-        return digest([SCHEMA, version, self.function, point.config, trial, inputs])
+        return digest([KEYS, version, self.function, point.config, trial, inputs])
 
 
 def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experiment]]) -> Study:
