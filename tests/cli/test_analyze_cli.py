@@ -101,7 +101,7 @@ BAD = [
     (["--attack=label_flip", "--tracin"], "tracin=True: allowed with targeted attacks, not with label_flip"),
     (["--attack=gradient_matching", "--tracin", "--trusted=9"], "trusted=9: allowed without tracin"),
     (["--attack=label_flip", "--trusted=1"], "trusted=1: allowed is 2 to less than the"),
-    (["--attack=nothing"], "attack='nothing'"),
+    (["--attack=nothing"], "got 'nothing'"),
 ]
 BAD_TOO = [
     (["--alpha=0.5"], "alpha=0.5: allowed with --attack=interpolation"),

@@ -25,13 +25,12 @@ clean ones.
 
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 
 from absl import flags
 
-from tfshape import atomic, datasets
+from tfshape import atomic, datasets, folders, strict_json
 from tfshape.cli import analyze_trials, analyze_watch, common, experiments
 
 FLAGS = flags.FLAGS
@@ -56,13 +55,10 @@ def main():
     )
     common.check_writable("output_dir", output_dir)
     folder = pathlib.Path(output_dir)
-    if (folder / "config.json").exists():
-        raise ValueError(f"output_dir={output_dir!r}: holds another study; allowed is a new folder")
+    _require_new(folder)
 
     # one that is not at hand is found before TensorFlow loads
     datasets.load(experiment.dataset, data_dir=experiment.data_dir, classes=experiment.classes)
-
-    from tfshape.evaluation.provenance import provenance
 
     plan, defenses = _plan(experiment)
     setting = plan.settings[0]
@@ -83,16 +79,29 @@ def main():
     if FLAGS.trusted is not None and not 2 <= FLAGS.trusted < clean:
         raise ValueError(f"trusted={FLAGS.trusted}: allowed is 2 to less than the {clean} clean examples")
     folder.mkdir(parents=True, exist_ok=True)
+    with folders.alone(folders.inside(folder, ".lock"), "output_dir", output_dir):
+        _require_new(folder)
+        _write(plan, studies, defenses, experiment, folder)
+    if not FLAGS.quiet:
+        print(f"\nwritten to {output_dir}")
+
+
+def _require_new(folder):
+    if folders.inside(folder, "config.json").exists():
+        raise ValueError(f"output_dir={str(folder)!r}: holds another study; allowed is a new folder")
+
+
+def _write(plan, studies, defenses, experiment, folder):
+    from tfshape.evaluation.provenance import provenance
+
     config = {"schema": SCHEMA, "experiment": experiment.to_dict(), "flags": _flags(), **provenance()}
-    atomic.write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    atomic.write_text(folders.inside(folder, "config.json"), strict_json.write_text(config))
     if FLAGS.trusted is not None:
         analyze_trials.try_alarm(plan, defenses, folder)
     elif FLAGS.tracin:
         analyze_trials.trace(plan, defenses, folder)
     else:
         analyze_watch.watch_all(plan, studies, defenses, folder)
-    if not FLAGS.quiet:
-        print(f"\nwritten to {output_dir}")
 
 
 def _flags():

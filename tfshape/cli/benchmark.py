@@ -19,7 +19,6 @@ benchmark.csv and config.json.
 
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 
@@ -62,35 +61,38 @@ def main():
     if (folder / "benchmark.csv").exists():
         raise ValueError(f"output_dir={output_dir!r}: holds another benchmark; allowed is a new directory")
 
-    from tfshape import atomic
+    from tfshape import atomic, folders, strict_json
 
     folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(folder / "config.json", json.dumps(_config(settings, peers), indent=2) + "\n")
+    with folders.alone(folders.inside(folder, ".lock"), "output_dir", output_dir):
+        atomic.write_text(
+            folders.inside(folder, "config.json"), strict_json.dumps(_config(settings, peers), indent=2) + "\n"
+        )
 
-    def save(rows):
-        import pandas as pd
+        def save(rows):
+            import pandas as pd
 
-        atomic.write_text(folder / "benchmark.csv", pd.DataFrame(rows).to_csv(index=False))
+            atomic.write_text(folders.inside(folder, "benchmark.csv"), pd.DataFrame(rows).to_csv(index=False))
 
-    if FLAGS.suite == "poison":
-        from tfshape.benchmarks import poison
+        if FLAGS.suite == "poison":
+            from tfshape.benchmarks import poison
 
-        save(poison.suite(repeats=settings.blocks))
-    elif FLAGS.suite == "analysis":
-        from tfshape.benchmarks import analysis
+            save(poison.suite(repeats=settings.blocks))
+        elif FLAGS.suite == "analysis":
+            from tfshape.benchmarks import analysis
 
-        save(analysis.suite(repeats=settings.blocks))
-    elif FLAGS.suite == "attacks":
-        from tfshape.benchmarks import attacks
+            save(analysis.suite(repeats=settings.blocks))
+        elif FLAGS.suite == "attacks":
+            from tfshape.benchmarks import attacks
 
-        print(attacks.table(attacks.rows(FLAGS.art_python, settings.blocks, save)))
-    else:
-        from tfshape.benchmarks import report
+            print(attacks.table(attacks.rows(FLAGS.art_python, settings.blocks, save)))
+        else:
+            from tfshape.benchmarks import report
 
-        with common.progress() as progress:
-            rows = shaping.measure(settings, progress, save)
-        print(report.table(rows))
-        report.draw(rows, folder / "benchmark.png")
+            with common.progress() as progress:
+                rows = shaping.measure(settings, progress, save)
+            print(report.table(rows))
+            report.draw(rows, folder / "benchmark.png")
     if not FLAGS.quiet:
         print(f"\nwritten to {output_dir}")
 

@@ -12,6 +12,7 @@ which survives a kill: the same command goes on. Writes there report.md, and rep
 
 import os
 import pathlib
+import sys
 
 from absl import flags
 
@@ -41,11 +42,11 @@ def main():
     if FLAGS.rates is not None:
         options["rates"] = _rates()
 
-    from tfshape import atomic, studies
+    from tfshape import atomic, folders, studies
     from tfshape.studies import reproduction
 
-    folder, texts = pathlib.Path(FLAGS.output_dir), []
-    found = {name: reproduction.study(name, folder / name, **options) for name in names}
+    folder, texts, failed = pathlib.Path(FLAGS.output_dir), [], []
+    found = {name: reproduction.study(name, folders.inside(folder, name), **options) for name in names}
     for name in names:
         log = f"{folder / name}/workers.log"
         with common.progress() as progress:
@@ -55,7 +56,10 @@ def main():
         text += f"\nMade by `{_command(name)}`.\n"
         print(text)
         texts.append(text)
+        failed.append(counts["failed"] and not counts["done"])
     atomic.write_text(folder / "reproduction.md", "\n".join(texts))
+    if all(failed):
+        sys.exit(1)
     if not FLAGS.quiet:
         print(f"written to {FLAGS.output_dir}")
 

@@ -147,7 +147,7 @@ class Store:
         """Raises what SQLite says of the file as one line that names it."""
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter while it tells of a damaged name
             words = str(error)
             if "disk is full" in words:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path)) from None
