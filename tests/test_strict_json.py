@@ -27,7 +27,7 @@ def test_numbers_that_json_lacks_are_told_and_come_back():
     "text", [b"[NaN]", b"[1, -Infinity]", b'{"a": 1}{"b": 2}', b"\xff", b"[\x00]", b"[" * 10**6, b""]
 )
 def test_what_is_no_json_is_refused_in_a_line(text):
-    with pytest.raises(ValueError, match="^it") as error:
+    with pytest.raises(ValueError, match=r"^it") as error:
         strict_json.loads(text)
     assert "\n" not in str(error.value)
 

@@ -50,7 +50,7 @@ def inside(folder: str | os.PathLike, *names: str | os.PathLike) -> pathlib.Path
 def append(path: str | os.PathLike, text: str) -> None:
     """Adds text at the end of a file: it is on the disk when this returns, and not in the file if this raises."""
     data = text.encode("utf-8")
-    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         size = os.fstat(descriptor).st_size
         try:
@@ -111,7 +111,7 @@ def holder(path: str | os.PathLike) -> dict[str, Any] | None:
     Writes nothing.
     """
     try:
-        descriptor = _open(path, os.O_RDONLY)
+        descriptor = opened(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
@@ -129,7 +129,7 @@ def holder(path: str | os.PathLike) -> dict[str, Any] | None:
 
 def _acquire(path, wait):
     while True:
-        descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+        descriptor = opened(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
@@ -142,7 +142,8 @@ def _acquire(path, wait):
         os.close(descriptor)  # of a file that its last holder has deleted meanwhile
 
 
-def _open(path, flags):
+def opened(path: str | os.PathLike, flags: int) -> int:
+    """The descriptor of a file that is no link, as `os.open` gives it. Raises ValueError for a link."""
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:

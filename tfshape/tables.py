@@ -31,12 +31,17 @@ def cell(value: Any) -> Any:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def write_csv(path: str | os.PathLike, frame: pd.DataFrame) -> None:
-    """Puts a table without its index at `path`, whole or not at all; its texts and headings are `cell`s."""
+def text(frame: pd.DataFrame) -> str:
+    """A table without its index as the text of a CSV file; its texts and headings are `cell`s."""
     frame = frame.set_axis([cell(name) for name in frame.columns], axis=1)
     for place in range(frame.shape[1]):
         column = frame.iloc[:, place]
         if column.dtype.kind not in "biufc":
             # dtype=object: integers beside None stay integers
             frame.isetitem(place, type(column)([cell(value) for value in column], index=column.index, dtype=object))
-    atomic.write_text(path, frame.to_csv(index=False))
+    return frame.to_csv(index=False)
+
+
+def write_csv(path: str | os.PathLike, frame: pd.DataFrame) -> None:
+    """Puts a table's `text` at `path`, whole or not at all."""
+    atomic.write_text(path, text(frame))

@@ -104,7 +104,7 @@ BAD = [
     ),
     (["--attack=gradient_matching", "--tracin", "--trusted=9"], "trusted must be left out with --tracin, got 9"),
     (["--attack=label_flip", "--trusted=1"], "trusted must be an integer from 2 to 1000000, got 1"),
-    (["--attack=nothing"], "attack='nothing'"),
+    (["--attack=nothing"], "got 'nothing'"),
 ]
 BAD_TOO = [
     (["--alpha=0.5"], "alpha must be left out unless attack is interpolation, got (0.5,)"),

@@ -135,7 +135,7 @@ def test_help_names_the_flags_and_flagfiles_work(tmp_path):
         done = forked.run(tmp_path, binary, f"--flagfile={path}", "--help")
         assert done.returncode == 0, done.stderr
     (tmp_path / "own.flags").write_text("--budget=2\n")
-    assert "budget must be a number >= 0 and <= 1, got 2.0" in run(tmp_path, "--flagfile=own.flags").stderr
+    assert "budget must be a number > 0 and <= 1, got 2.0" in run(tmp_path, "--flagfile=own.flags").stderr
 
 
 def test_targeted_attack_from_the_command_line(tmp_path):

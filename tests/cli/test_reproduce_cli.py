@@ -82,7 +82,7 @@ def test_targeted_settings_are_those_of_the_flagfiles(title, name):
         ([], "table"),
         ([*QUICK[:2], "--rates=x"], "rates=x"),
         ([*QUICK[:2], "--rates=2"], "rates"),
-        ([*QUICK[:3], "--trials=1"], "trials=1"),
+        ([*QUICK[:3], "--trials=1"], "trials must be an integer from 2"),
         (["--table=indiscriminate", "--dataset=fashion"], "fashion"),
         (["--table=indiscriminate", "--output_dir=/proc/nowhere"], "output_dir"),
     ],

@@ -57,6 +57,8 @@ def test_stored_errors_and_names_of_folders_are_printed_escaped(tmp_path):
         ["--output_dir=study", "--grid=nose=1"],
         ["--output_dir=study", "--grid=noise=0,-1"],
         ["--output_dir=study", "--workers=0"],
+        ["--output_dir=study", "--workers=1000"],
+        ["--output_dir=study", "--memory=1e308"],
         ["--output_dir=study", "--stack=0"],
         ["--output_dir=study", "--runner=ray", "--memory=1"],
         ["--output_dir=study", "--address=auto"],
@@ -68,3 +70,9 @@ def test_what_is_not_allowed_is_one_line_and_nothing_is_written(tmp_path, flags)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("sweep: ") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_whose_every_trial_failed_exits_1(tmp_path):
+    done = run(tmp_path, "sweep", *QUICK, "--output_dir=study", "--workers=1", "--memory=0.1")
+    assert done.returncode == 1, done.stderr
+    assert "0 done, 1 failed" in done.stdout and "more than its share of the memory" in done.stdout

@@ -1,7 +1,9 @@
 """Every bad value of an experiment is named, and good ones are kept."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 
 import tfshape as ts
@@ -38,6 +40,19 @@ from tfshape.evaluation import accounting, choices, experiment, run
         ("delta", 1),
         ("trials", 0),
         ("trials", None),
+        ("trials", 10**20),
+        ("count_trials", 10**20),
+        ("epochs", 10**400),
+        ("noise", 1e308),
+        ("clip", 1e308),
+        ("learning_rate", 1e308),
+        ("epsilon", 1e308),
+        ("num_poisons", 10**20),
+        ("adaptive", "yes"),
+        ("model", 3),
+        ("defense", ["clip(1)"]),
+        ("classes", "34"),
+        ("classes", (3, -1)),
         ("seed", -1),
         ("seed", 2**32),
         ("scenario", "scratchy"),
@@ -47,7 +62,7 @@ from tfshape.evaluation import accounting, choices, experiment, run
     ],
 )
 def test_bad_values_are_named(name, value):
-    with pytest.raises(ValueError, match=f"^{name}=.*allowed is"):
+    with pytest.raises(ValueError, match=f"^{name} must be .*, got "):
         ts.Experiment(**{name: value})
 
 
@@ -74,17 +89,32 @@ def test_bad_values_that_rooms_check_are_named_before_anything_is_written(name, 
     assert not (tmp_path / "out").exists()
 
 
+def test_numbers_of_numpy_are_numbers():
+    values = {"trials": np.int64(3), "clip": np.float32(0.5), "noise": np.array(2.0), "num_poisons": (np.uint8(3), 4)}
+    values.update(classes=np.array([3, 4]), adaptive=np.bool_(True), seed=np.uint32(7), learning_rate=np.float16(0.5))
+    plain = {"trials": 3, "clip": 0.5, "noise": 2.0, "num_poisons": (3, 4), "classes": (3, 4), "adaptive": True}
+    e = ts.Experiment(**values)
+    assert e == ts.Experiment(**plain, seed=7, learning_rate=0.5)
+    assert json.loads(json.dumps(e.to_dict()))["classes"] == [3, 4]
+
+
+@pytest.mark.parametrize("attack", ["label_flip", "badnets", "gradient_matching"])
+def test_a_target_rule_is_checked_whatever_the_attack(attack):
+    with pytest.raises(ValueError, match=r"^target_rule must be "):
+        run.plan(ts.Experiment(attack=attack, dataset="digits", model="lr", target_rule="anything"))
+
+
 def test_microbatches_divide_the_batch():
-    with pytest.raises(ValueError, match=r"^num_microbatches=3: allowed is a divisor of batch_size=128"):
+    with pytest.raises(ValueError, match=r"^num_microbatches must be a divisor of batch_size=128, got 3$"):
         ts.Experiment(num_microbatches=3, batch_size=128, engine="tensorflow_privacy")
 
 
 def test_budget_becomes_a_count():
     assert ts.Experiment(budget=0.05).count(6_000) == (300,)
     assert ts.Experiment(num_poisons=7).count(6_000) == (7,)
-    with pytest.raises(ValueError, match="num_poisons=7: allowed is 1 to all of the 6"):
+    with pytest.raises(ValueError, match=r"^num_poisons must be 1 to all of the 6 training examples, got 7$"):
         ts.Experiment(num_poisons=7).count(6)
-    with pytest.raises(ValueError, match=r"budget=0\.001"):
+    with pytest.raises(ValueError, match=r"^budget must .*, got 0\.001$"):
         ts.Experiment(budget=0.001).count(100)
 
 

@@ -43,10 +43,9 @@ def test_label_flip_rows_and_files(small, tmp_path):
     pd.testing.assert_frame_equal(
         read.fillna("none"), frame.astype(object).where(frame.notna(), "none"), check_dtype=False
     )
-    lines = (tmp_path / "trials.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == results.trials and len(lines) == 8
+    assert ts.evaluation.Results.load(tmp_path).trials == results.trials and len(results.trials) == 8
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["experiment"] == json.loads(json.dumps(flips(small).to_dict())) and config["schema"] == 2
+    assert config["experiment"] == json.loads(json.dumps(flips(small).to_dict())) and config["schema"] == 3
     assert config["versions"]["tensorflow"] and "git" in config
     poisons = ts.poison.Poisons.load(tmp_path / "poisons" / "trial-000.npz")
     assert len(poisons.y) == 96 and poisons.attack == "label_flip"
@@ -71,7 +70,7 @@ def test_interrupted_run_keeps_what_it_finished_and_goes_on(small, tmp_path):
         ts.evaluate(experiment, tmp_path, progress=interrupt)
     assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
     with open(tmp_path / "trials.jsonl", "a") as file:
-        file.write('{"schema": 2, "trial": 1, "defen')  # what a kill in the middle of a write leaves
+        file.write('{"schema": 3, "trial": 1, "defen')  # what a kill in the middle of a write leaves
     worked = []
     resumed = ts.evaluate(experiment, tmp_path, progress=lambda done, total, words: worked.append(done))
     pd.testing.assert_frame_equal(without_times(resumed), without_times(whole))
@@ -181,9 +180,9 @@ def test_saved_poison_gives_the_rows_that_crafting_gave(small, tmp_path):
     names = ["defense", "data", "accuracy", "predicted_label", "success"]
     rows = [[[row[n] for n in names] for row in found.trials] for found in (first, again, plain)]
     assert rows[0] == rows[1] == rows[2]
-    with pytest.raises(ValueError, match=r"^poisons=.*allowed is a folder"):
+    with pytest.raises(ValueError, match=r"^poisons must be a folder with .npz files of poison, got "):
         ts.evaluate(ts.Experiment(poisons=str(tmp_path)))
-    with pytest.raises(ValueError, match=r"^poisons=.*trial-000.npz.*digits has them"):
+    with pytest.raises(ValueError, match=r"^poisons must be .*digits has them, got .*trial-000.npz"):
         ts.evaluate(ts.Experiment(poisons=str(folder), dataset="digits"))
 
 

@@ -1,5 +1,6 @@
 """Trial functions for tests of studies, run in worker processes that have this folder on their path."""
 
+import errno
 import os
 import pathlib
 import time
@@ -25,6 +26,8 @@ def moody(config, trial, folder):
     mood = config["moods"][trial]
     if mood == "fail" and not (pathlib.Path(folder) / "mended").exists():
         raise RuntimeError(f"trial {trial} is moody")
+    if mood == "full" and not (pathlib.Path(folder) / "mended").exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{folder}/cache")
     if mood == "die":
         os._exit(3)
     if mood == "die once" and not (pathlib.Path(folder) / f"died-{trial}").exists():

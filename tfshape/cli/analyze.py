@@ -25,13 +25,12 @@ clean ones.
 
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 
 from absl import flags
 
-from tfshape import atomic, checks, datasets
+from tfshape import atomic, checks, datasets, folders, strict_json
 from tfshape.cli import analyze_trials, analyze_watch, common, experiments
 
 FLAGS = flags.FLAGS
@@ -60,16 +59,13 @@ def main():
     )
     common.check_writable("output_dir", output_dir)
     folder = pathlib.Path(output_dir)
-    if (folder / "config.json").exists():
-        checks.fail("output_dir", "a new folder, not one with results", output_dir)
+    _require_new(folder)
     checks.real("false_alarm_rate", FLAGS.false_alarm_rate, 0, 1, above=True, below=True)
     alphas = common.shares("alpha")
     sizes = common.integers("patch_size", "integers >= 1, such as 1,4,10", 1)
 
     # one that is not at hand is found before TensorFlow loads
     datasets.load(experiment.dataset, data_dir=experiment.data_dir, classes=experiment.classes)
-
-    from tfshape.evaluation.provenance import provenance
 
     plan, defenses = _plan(experiment)
     setting = plan.settings[0]
@@ -85,16 +81,29 @@ def main():
     if FLAGS.trusted is not None:
         checks.integer("trusted", FLAGS.trusted, 2, len(setting.rows) - count - 1)  # not all of the clean examples
     folder.mkdir(parents=True, exist_ok=True)
+    with folders.alone(folders.inside(folder, ".lock"), "output_dir", output_dir):
+        _require_new(folder)
+        _write(plan, studies, defenses, experiment, folder)
+    if not FLAGS.quiet:
+        common.say(f"\nwritten to {checks.escaped(output_dir)}")
+
+
+def _require_new(folder):
+    new = not folders.inside(folder, "config.json").exists()
+    checks.require("output_dir", new, "a new folder, not one with results", str(folder))
+
+
+def _write(plan, studies, defenses, experiment, folder):
+    from tfshape.evaluation.provenance import provenance
+
     config = {"schema": SCHEMA, "experiment": experiment.to_dict(), "flags": _flags(), **provenance()}
-    atomic.write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    atomic.write_text(folders.inside(folder, "config.json"), strict_json.write_text(config))
     if FLAGS.trusted is not None:
         analyze_trials.try_alarm(plan, defenses, folder)
     elif FLAGS.tracin:
         analyze_trials.trace(plan, defenses, folder)
     else:
         analyze_watch.watch_all(plan, studies, defenses, folder)
-    if not FLAGS.quiet:
-        common.say(f"\nwritten to {checks.escaped(output_dir)}")
 
 
 def _flags():

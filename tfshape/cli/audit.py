@@ -12,7 +12,6 @@ claim is refuted. Writes --output, if given: the same as JSON.
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
 
@@ -54,7 +53,7 @@ def main():
 
     import pandas as pd
 
-    from tfshape import atomic, datasets, shaping
+    from tfshape import atomic, datasets, shaping, strict_json
 
     dataset = datasets.load(FLAGS.dataset, data_dir=FLAGS.data_dir, classes=common.classes())
     model = models.build(FLAGS.model, dataset.input_shape, dataset.num_classes, seed=FLAGS.seed)
@@ -74,7 +73,8 @@ def main():
     common.say(f"{FLAGS.model} on {FLAGS.dataset}, {shaper}; delta {FLAGS.delta:g}, {FLAGS.confidence:g} confidence")
     common.say(shown.rename(columns=names).to_string(index=False, float_format="{:.2f}".format))
     if FLAGS.output is not None:
-        atomic.write_text(pathlib.Path(FLAGS.output), json.dumps({"schema": 1, "findings": rows}, indent=2) + "\n")
+        text = strict_json.dumps({"schema": 1, "findings": rows}, indent=2)
+        atomic.write_text(pathlib.Path(FLAGS.output), text + "\n")
     if any(finding.violated for finding in findings):
         sys.exit(1)
 

@@ -19,7 +19,6 @@ benchmark.csv and config.json.
 
 import dataclasses
 import datetime
-import json
 import os
 import pathlib
 
@@ -65,35 +64,38 @@ def main():
     if (folder / "benchmark.csv").exists():
         checks.fail("output_dir", "a new folder, not one with a benchmark", output_dir)
 
-    from tfshape import atomic, tables
+    from tfshape import atomic, folders, strict_json, tables
 
     folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(folder / "config.json", json.dumps(_config(settings, peers), indent=2) + "\n")
+    with folders.alone(folders.inside(folder, ".lock"), "output_dir", output_dir):
+        atomic.write_text(
+            folders.inside(folder, "config.json"), strict_json.dumps(_config(settings, peers), indent=2) + "\n"
+        )
 
-    def save(rows):
-        import pandas as pd
+        def save(rows):
+            import pandas as pd
 
-        tables.write_csv(folder / "benchmark.csv", pd.DataFrame(rows))
+            tables.write_csv(folders.inside(folder, "benchmark.csv"), pd.DataFrame(rows))
 
-    if FLAGS.suite == "poison":
-        from tfshape.benchmarks import poison
+        if FLAGS.suite == "poison":
+            from tfshape.benchmarks import poison
 
-        save(poison.suite(repeats=settings.blocks))
-    elif FLAGS.suite == "analysis":
-        from tfshape.benchmarks import analysis
+            save(poison.suite(repeats=settings.blocks))
+        elif FLAGS.suite == "analysis":
+            from tfshape.benchmarks import analysis
 
-        save(analysis.suite(repeats=settings.blocks))
-    elif FLAGS.suite == "attacks":
-        from tfshape.benchmarks import attacks
+            save(analysis.suite(repeats=settings.blocks))
+        elif FLAGS.suite == "attacks":
+            from tfshape.benchmarks import attacks
 
-        common.say(attacks.table(attacks.rows(FLAGS.art_python, settings.blocks, save)))
-    else:
-        from tfshape.benchmarks import report
+            common.say(attacks.table(attacks.rows(FLAGS.art_python, settings.blocks, save)))
+        else:
+            from tfshape.benchmarks import report
 
-        with common.progress() as progress:
-            rows = shaping.measure(settings, progress, save)
-        common.say(report.table(rows))
-        report.draw(rows, folder / "benchmark.png")
+            with common.progress() as progress:
+                rows = shaping.measure(settings, progress, save)
+            common.say(report.table(rows))
+            report.draw(rows, folder / "benchmark.png")
     if not FLAGS.quiet:
         common.say(f"\nwritten to {checks.escaped(output_dir)}")
 

@@ -9,7 +9,6 @@ OUTPUT/config.json, which says how it was made. bin/evaluate --poisons=OUTPUT ev
 it. The same command with the same --output goes on where an interrupted run stopped, also with more --targets.
 """
 
-import json
 import pathlib
 
 from absl import flags
@@ -38,7 +37,7 @@ def main():
     checks.require("num_poisons", len(experiment.counts) <= 1, "one count", experiment.num_poisons)
     common.check_writable("output", FLAGS.output)
 
-    from tfshape import atomic, evaluation
+    from tfshape import atomic, evaluation, folders, strict_json
     from tfshape.evaluation.provenance import provenance
 
     plan = evaluation.plan(experiment)  # what is not allowed is found before anything is written
@@ -51,21 +50,22 @@ def main():
         config["targets_at_once"] = FLAGS.targets_at_once
     folder = pathlib.Path(FLAGS.output)
     folder.mkdir(parents=True, exist_ok=True)
-    about = folder / "config.json"
-    if not _continues(about, config):
-        atomic.write_text(about, json.dumps({"schema": SCHEMA, "experiment": config, **provenance()}, indent=2) + "\n")
-    with common.progress() as progress:
-        for first in range(0, experiment.trials, FLAGS.targets_at_once):
-            group = range(first, min(first + FLAGS.targets_at_once, experiment.trials))
-            paths = [folder / f"trial-{trial:03}.npz" for trial in group]
-            progress(first, experiment.trials, f"crafting {paths[0]}")
-            if not all(path.exists() for path in paths):
-                shaper = shaped[0] if experiment.adaptive else None
-                problems = [plan.settings[trial].problem(plan.counts[0], shaper) for trial in group]
-                for path, poisons in zip(paths, _craft(plan.settings[0].attack, problems)):
-                    if not path.exists():
-                        poisons.save(path)
-        progress(experiment.trials, experiment.trials, "done")
+    with folders.alone(folders.inside(folder, ".lock"), "output", FLAGS.output):
+        about = folders.inside(folder, "config.json")
+        if not _continues(about, config):
+            atomic.write_text(about, strict_json.write_text({"schema": SCHEMA, "experiment": config, **provenance()}))
+        with common.progress() as progress:
+            for first in range(0, experiment.trials, FLAGS.targets_at_once):
+                group = range(first, min(first + FLAGS.targets_at_once, experiment.trials))
+                paths = [folders.inside(folder, f"trial-{trial:03}.npz") for trial in group]
+                progress(first, experiment.trials, f"crafting {paths[0]}")
+                if not all(path.exists() for path in paths):
+                    shaper = shaped[0] if experiment.adaptive else None
+                    problems = [plan.settings[trial].problem(plan.counts[0], shaper) for trial in group]
+                    for path, poisons in zip(paths, _craft(plan.settings[0].attack, problems)):
+                        if not path.exists():
+                            poisons.save(path)
+            progress(experiment.trials, experiment.trials, "done")
     common.say(f"{checks.escaped(FLAGS.output)}: poison of {experiment.attack} for {experiment.trials} trials")
 
 
@@ -88,8 +88,11 @@ def _continues(about, config):
     """Whether an earlier run of the same crafting began in this folder. Raises ValueError if another one did."""
     if not about.exists():
         return False
-    if json.loads(about.read_text("utf-8")).get("experiment") != json.loads(json.dumps(config)):
-        checks.fail("output", "a new folder, or one with poison of these flags", FLAGS.output)
+    from tfshape import strict_json
+
+    found = strict_json.read(about, "restore it from a copy, or use a new folder").get("experiment")
+    same = strict_json.canonical(found) == strict_json.canonical(config)
+    checks.require("output", same, "a new folder, or one with poison of these flags", FLAGS.output)
     return True
 
 

@@ -13,12 +13,12 @@ row-major order, y and is_poison, int64. Beside either stands OUTPUT.json: the i
 the shape and dtype of x, and how all of it was made.
 """
 
-import json
 import os
+import pathlib
 
 from absl import flags
 
-from tfshape import atomic, calls, checks, files
+from tfshape import atomic, calls, checks, files, folders, strict_json
 from tfshape.cli import common
 
 FLAGS = flags.FLAGS
@@ -74,10 +74,11 @@ def main():
         "poison_indices": is_poison.nonzero()[0].tolist(),
     }
     os.makedirs(os.path.dirname(FLAGS.output) or ".", exist_ok=True)
-    with atomic.replacing(FLAGS.output) as file, atomic.replacing(f"{FLAGS.output}.json") as beside:
+    lock = os.path.join(os.path.dirname(FLAGS.output), f".{os.path.basename(FLAGS.output)}.lock")
+    alone = folders.alone(lock, "output", FLAGS.output)  # two files, of one run
+    with alone, atomic.replacing(FLAGS.output) as file, atomic.replacing(f"{FLAGS.output}.json") as beside:
         _save(file, x, y, is_poison)
-        with open(beside, "w", encoding="utf-8") as listing:
-            json.dump(about, listing)
+        pathlib.Path(beside).write_text(strict_json.dumps(about), "utf-8")
     name = checks.escaped(FLAGS.output)
     common.say(f"{name}: {len(y)} examples; {is_poison.sum()} are poison, listed in {name}.json")
 

@@ -8,7 +8,6 @@ report: report.html, one page that needs no network, with tables that sort and f
 poison; report.md and report.csv, the same tables as text.
 """
 
-import json
 import os
 import pathlib
 import sys
@@ -31,27 +30,27 @@ def main():
     output_dir = FLAGS.output_dir or os.path.join(FLAGS.study, "report")
     common.check_writable("output_dir", output_dir)
 
-    from tfshape import reporting, studies
+    from tfshape import evaluation, reporting, studies
 
     folder = pathlib.Path(FLAGS.study)
     if studies.exists(folder):
         studies.export(folder)
+    else:
+        results = evaluation.Results.load(folder)
+        results.write_tables()
     material = reporting.read(folder)
     if not studies.exists(folder):
-        _add_of_evaluation(material, folder)
+        _add_of_evaluation(material, results.experiment, folder)
     paths = reporting.write(material, output_dir)
     if not FLAGS.quiet:
         common.say(f"written: {checks.escaped(', '.join(map(str, paths)))}")
 
 
-def _add_of_evaluation(material, folder):
+def _add_of_evaluation(material, experiment, folder):
     """Commands and pictures, which a study has in its files and an evaluation has not."""
-    from tfshape.evaluation import Experiment
     from tfshape.studies import pictures
     from tfshape.studies.commands import command
 
-    config = json.loads((folder / "config.json").read_text("utf-8"))["experiment"]
-    experiment = Experiment(**config)
     material.summary["command"] = command(experiment)
     material.pictures = pictures.of_evaluation(experiment, folder)
 

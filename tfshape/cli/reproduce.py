@@ -12,6 +12,7 @@ which survives a kill: the same command goes on. Writes there report.md, and rep
 
 import os
 import pathlib
+import sys
 
 from absl import flags
 
@@ -46,11 +47,11 @@ def main():
         checks.require("rates", names == ("indiscriminate",), "left out unless table is indiscriminate", rates)
         options["rates"] = rates
 
-    from tfshape import atomic, studies
+    from tfshape import atomic, folders, studies
     from tfshape.studies import reproduction
 
-    folder, texts = pathlib.Path(FLAGS.output_dir), []
-    found = {name: reproduction.study(name, folder / name, **options) for name in names}
+    folder, texts, failed = pathlib.Path(FLAGS.output_dir), [], []
+    found = {name: reproduction.study(name, folders.inside(folder, name), **options) for name in names}
     for name in names:
         log = f"{folder / name}/workers.log"
         with common.progress() as progress:
@@ -60,7 +61,10 @@ def main():
         text += f"\nMade by `{_command(name)}`.\n"
         common.say(text)
         texts.append(text)
+        failed.append(counts["failed"] and not counts["done"])
     atomic.write_text(folder / "reproduction.md", "\n".join(texts))
+    if all(failed):
+        sys.exit(1)
     if not FLAGS.quiet:
         common.say(f"written to {checks.escaped(FLAGS.output_dir)}")
 

@@ -8,12 +8,14 @@ Every flag that describes an experiment is as for bin/evaluate; each --grid name
 one grid point is what is run, kept and gone on from. Writes --output_dir: study.sqlite (a row a trial), trials and
 victims as CSV and Parquet, results.csv (a row a defense of each point), config.json, cache/ (poison and models that
 trials share) and workers.log. The same command again goes on; with more --trials or --grid values it adds to the study.
-bin/report makes a page of it.
+bin/report makes a page of it. Exits with 1 if every trial failed.
 """
+
+import sys
 
 from absl import flags
 
-from tfshape import checks
+from tfshape import checks, folders
 from tfshape.cli import common, experiments
 
 FLAGS = flags.FLAGS
@@ -56,6 +58,8 @@ def main():
     common.say(_table(study.folder))
     if counts["failed"]:
         common.say(studies.status(study.folder))
+    if counts["failed"] and not counts["done"]:
+        sys.exit(1)
     if not FLAGS.quiet:
         folder = checks.escaped(FLAGS.output_dir)
         common.say(f"\nwritten to {folder}; bin/report {folder} makes a page of it")
@@ -74,7 +78,7 @@ def _table(folder):
     """results.csv, as far as it is worth a look."""
     import pandas as pd
 
-    path = folder / "results.csv"
+    path = folders.inside(folder, "results.csv")
     if not path.exists():
         return "no trial is done"
     frame = pd.read_csv(path)

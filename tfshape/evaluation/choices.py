@@ -6,8 +6,7 @@ import dataclasses
 import math
 import re
 
-from tfshape import calls, defenses, privacy, shaping
-from tfshape.evaluation.experiment import require
+from tfshape import calls, checks, defenses, privacy, shaping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +30,7 @@ def choices(experiment, num_examples):
     if e.defense is not None:
         texts = calls.split("defense", e.defense)
         for text in texts:
-            require("defense", text, _word(text) in _known(), f"one of {', '.join(_known())}")
+            checks.require("defense", _word(text) in _known(), f"one of {', '.join(_known())}", text)
     found = {"none": Choice("none")}
     for text in texts:
         choice = _choice(text)
@@ -39,9 +38,9 @@ def choices(experiment, num_examples):
     for name, choice in found.items():
         alone = choice.sanitiser is None and not any(s.whole_batch for s in getattr(choice.shaper, "shapers", ()))
         words = f"None with {name}: each replica sees its own examples only"
-        require("distribute", e.distribute, e.distribute is None or alone, words)
+        checks.require("distribute", e.distribute is None or alone, words, e.distribute)
     shaped = [choice for choice in found.values() if choice.shaper is not None]
-    require("adaptive", e.adaptive, bool(shaped) or not e.adaptive, "False without a shaping to adapt to")
+    checks.require("adaptive", bool(shaped) or not e.adaptive, "False without a shaping to adapt to", e.adaptive)
     return found
 
 

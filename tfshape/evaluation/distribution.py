@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 
-from tfshape.evaluation.experiment import require
+from tfshape import checks
 from tfshape.privacy.sampling import SAMPLERS
 
 
@@ -28,17 +28,21 @@ def strategy(name):
     import tensorflow as tf
 
     known = importlib.metadata.version("keras").startswith("2.")
-    require("distribute", name, known, "None on Keras 3, whose fit does not take batches that replicas have shared out")
+    checks.require(
+        "distribute", known, "None on Keras 3, whose fit does not take batches that replicas have shared out", name
+    )
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     try:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
         workers = resolver.cluster_spec().as_dict().get("worker", [])
-        words = "this with TF_CONFIG set to the cluster and this process's task, as TensorFlow reads it"
-        require("distribute", name, bool(workers), words)
+        words = "None or mirrored unless TF_CONFIG names the cluster and this process's task, as TensorFlow reads it"
+        checks.require("distribute", bool(workers), words, name)
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except RuntimeError as error:
-        raise ValueError(f"distribute={name!r}: allowed before TensorFlow has computed anything ({error})") from None
+        raise ValueError(
+            f"distribute must be set before TensorFlow computes anything, got {name!r} ({error})"
+        ) from None
 
 
 def leads(name):
@@ -84,7 +88,7 @@ def sampler(found, scheme):
         options = {} if scheme == "shuffle" else {"physical": replicas}
         batches, steps = SAMPLERS[scheme](data, batch_size, epochs, seed, **options)
         rows = batches.element_spec[0].shape[0]
-        require("batch_size", rows, rows % replicas == 0, f"a multiple of the {replicas} replicas")
+        checks.require("batch_size", rows % replicas == 0, f"a multiple of the {replicas} replicas", rows)
 
         def local(context):
             here = replicas // context.num_input_pipelines

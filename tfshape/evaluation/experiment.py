@@ -4,14 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import numbers
+import os
+from collections.abc import Iterable
 from typing import Any
+
+from tfshape import checks
 
 ENGINES = ("fast", "tensorflow_privacy")
 SCENARIOS = ("scratch", "finetune", "transfer")
 KNOWLEDGE = ("white_box", "grey_box", "black_box")
 SAMPLING = ("shuffle", "poisson", "balls_in_bins")
 DISTRIBUTE = ("mirrored", "multi_worker")
+
+_FINETUNE = ("finetune_examples", "finetune_learning_rate", "finetune_batch_size", "finetune_epochs")
+_COUNT = (1, 10**9)
+_RATE = (0, 1e6, True, False)
+_REALS = {  # low, high, and whether these are excluded
+    "budget": (0, 1, True, False),
+    "eps": (0, 1, True, False),
+    "clip": (0, 1e30, True, False),
+    "noise": (0, 1e6, False, False),
+    "epsilon": (0, 1e6, True, False),
+    "delta": (0, 1, True, True),
+    "learning_rate": _RATE,
+    "finetune_learning_rate": _RATE,
+}
+_INTEGERS = {
+    "trials": (1, 100_000),
+    "count_trials": (1, 10**6),
+    "epochs": (1, 10**6),
+    "finetune_epochs": (1, 10**6),
+    **dict.fromkeys(("batch_size", "finetune_batch_size", "finetune_examples", "num_microbatches"), _COUNT),
+    "seed": (0, 2**32 - 1),
+}
+_CHOICES = {
+    "scenario": SCENARIOS,
+    "knowledge": KNOWLEDGE,
+    "engine": ENGINES,
+    "sampling": SAMPLING,
+    "distribute": DISTRIBUTE,
+}
+_SWITCHES = ("adaptive", "secure_noise", "controls")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +70,7 @@ class Experiment:
         budget: their share of the training set, 0 < budget <= 1.
         eps: l-inf bound of a perturbation, 0 < eps <= 1, inputs being in [0, 1].
         target_rule: how a targeted attack's target is drawn, see `ts.attacks.choose_target`.
-        trials: independent repetitions, >= 1, each with a target, poison and victims of its own.
+        trials: independent repetitions, 1 to 100,000, each with a target, poison and victims of its own.
         clip: l2 bound of an example's gradient, > 0; noise: noise multiplier, >= 0. Together DP-SGD.
         epsilon: privacy to reach, > 0, by as much noise as it takes; overrides noise.
         shaping: another defense in words, `"clip(1.0)|noise(0.1)"`; overrides clip, noise and epsilon. "none" for none.
@@ -61,7 +94,7 @@ class Experiment:
         seed: from which every random draw of the experiment derives, >= 0.
 
     Raises:
-        ValueError: naming the attribute, its value and what is allowed.
+        ValueError: naming the attribute, its value and what is allowed. NumPy scalars are numbers.
     """
 
     attack: str = "gradient_matching"
@@ -103,47 +136,29 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self):
-        if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(self.classes))
-        require("budget", self.budget, 0 < _number(self.budget) <= 1, "0 < budget <= 1")
-        require("eps", self.eps, 0 < _number(self.eps) <= 1, "0 < eps <= 1")
-        require("clip", self.clip, 0 < _number(self.clip) < float("inf"), "a number > 0")
-        require("noise", self.noise, 0 <= _number(self.noise) < float("inf"), "a number >= 0")
-        require("delta", self.delta, 0 < _number(self.delta) < 1, "0 < delta < 1")
-        optional = ("num_microbatches", "finetune_examples", "finetune_batch_size", "finetune_epochs")
-        for name in (*optional, "trials", "count_trials"):
-            value = getattr(self, name)
-            require(name, value, (value is None and name in optional) or _integer(value) >= 1, "an integer >= 1")
-        if isinstance(self.num_poisons, (list, tuple)):
-            object.__setattr__(self, "num_poisons", tuple(self.num_poisons))
-        good = self.num_poisons is None or (self.counts and all(_integer(count) >= 1 for count in self.counts))
-        good = good and len(set(self.counts)) == len(self.counts)
-        require("num_poisons", self.num_poisons, good, "an integer >= 1, or several different ones")
-        require(
-            "epsilon", self.epsilon, self.epsilon is None or 0 < _number(self.epsilon) < float("inf"), "a number > 0"
-        )
-        require("seed", self.seed, 0 <= _integer(self.seed) < 2**32, "an integer from 0 to 2**32 - 1")
-        require("scenario", self.scenario, self.scenario in SCENARIOS, ", ".join(SCENARIOS))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                object.__setattr__(self, field.name, _checked(field.name, value))
         if self.knowledge is None:
             object.__setattr__(self, "knowledge", "grey_box" if self.scenario == "scratch" else "white_box")
-        require("knowledge", self.knowledge, self.knowledge in KNOWLEDGE, ", ".join(KNOWLEDGE))
-        other = self.knowledge == "black_box" or self.surrogate_model is None
-        require("surrogate_model", self.surrogate_model, other, "None unless knowledge is black_box")
-        for name in ("finetune_examples", "finetune_learning_rate", "finetune_batch_size", "finetune_epochs"):
-            value = getattr(self, name)
-            require(name, value, value is None or self.scenario != "scratch", "None for scenario scratch")
-        require("engine", self.engine, self.engine in ENGINES, ", ".join(ENGINES))
-        require("sampling", self.sampling, self.sampling in (None, *SAMPLING), ", ".join(SAMPLING))
         theirs = self.engine == "tensorflow_privacy"
+        fits = {
+            "surrogate_model": (self.knowledge == "black_box", "unless knowledge is black_box"),
+            **dict.fromkeys(_FINETUNE, (self.scenario != "scratch", "for scenario scratch")),
+            "distribute": (not theirs, "with engine tensorflow_privacy"),
+            "num_microbatches": (theirs, "unless engine is tensorflow_privacy"),
+        }
+        for name, (allowed, words) in fits.items():
+            value = getattr(self, name)
+            checks.require(name, value is None or allowed, f"None {words}", value)
         shuffled = not theirs or self.sampling in (None, "shuffle")
-        require("sampling", self.sampling, shuffled, "shuffle with engine tensorflow_privacy")
-        require("secure_noise", self.secure_noise, not (theirs and self.secure_noise), "engine fast only")
-        require("distribute", self.distribute, self.distribute in (None, *DISTRIBUTE), ", ".join(DISTRIBUTE))
-        require("distribute", self.distribute, not (theirs and self.distribute), "None with engine tensorflow_privacy")
+        checks.require("sampling", shuffled, "shuffle with engine tensorflow_privacy", self.sampling)
+        secure = not (theirs and self.secure_noise)
+        checks.require("secure_noise", secure, "False with engine tensorflow_privacy", self.secure_noise)
         divides = self.num_microbatches is None or self.batch_size % self.num_microbatches == 0
-        known = self.num_microbatches is None or theirs
-        require("num_microbatches", self.num_microbatches, known, "None unless engine is tensorflow_privacy")
-        require("num_microbatches", self.num_microbatches, divides, f"a divisor of batch_size={self.batch_size}")
+        words = f"a divisor of batch_size={self.batch_size}"
+        checks.require("num_microbatches", divides, words, self.num_microbatches)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -157,7 +172,7 @@ class Experiment:
         counts = self.counts or (round(self.budget * num_examples),)
         name, value = ("num_poisons", self.num_poisons) if self.counts else ("budget", self.budget)
         good = all(1 <= count <= num_examples for count in counts)
-        require(name, value, good, f"1 to all of the {num_examples} training examples")
+        checks.require(name, good, f"1 to all of the {num_examples} training examples", value)
         return counts
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,24 +184,35 @@ class Experiment:
         return {name: value for name, value in self.to_dict().items() if name != "trials"}
 
 
-def require(name, value, allowed, words):
-    """Raises ValueError naming the argument, its value and what is allowed, unless `allowed`."""
-    if not allowed:
-        raise ValueError(f"{name}={value!r}: allowed is {words}")
-
-
 def require_engine(engine):
     """Raises ValueError for an engine that does not run on the Keras that is installed."""
     runs = engine != "tensorflow_privacy" or importlib.metadata.version("keras").startswith("2.")
     words = "fast, which computes the same update; tensorflow_privacy needs Keras 2 on TensorFlow 2.15"
-    require("engine", engine, runs, words)
+    checks.require("engine", runs, words, engine)
 
 
-def _number(value):
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return value if real else float("nan")
-
-
-def _integer(value):
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return value if whole else float("nan")
+def _checked(name, value):
+    """The value of an attribute as it is kept; ValueError for one that is not allowed."""
+    if name in _REALS:
+        low, high, above, below = _REALS[name]
+        return checks.real(name, value, low, high, above, below)
+    if name in _INTEGERS:
+        return checks.integer(name, value, *_INTEGERS[name])
+    if name in _CHOICES:
+        return checks.choice(name, value, _CHOICES[name])
+    if name in _SWITCHES:
+        return checks.choice(name, checks.scalar(value), (False, True))
+    if name == "classes":
+        listed = isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict))
+        checks.require(name, listed, "several class numbers", value)
+        return tuple(checks.integer(name, label, 0) for label in value)
+    if name == "num_poisons":
+        if not isinstance(value, (list, tuple)):
+            return checks.integer(name, value, *_COUNT)
+        counts = tuple(checks.integer(name, count, *_COUNT) for count in value)
+        different = counts and len(set(counts)) == len(counts)
+        checks.require(name, different, "an integer >= 1, or several different ones", value)
+        return counts
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    checks.require(name, isinstance(value, str), "a string", value)
+    return value

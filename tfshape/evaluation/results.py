@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -11,12 +10,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfshape import atomic, shaping, tables
+from tfshape import atomic, checks, folders, shaping, strict_json, tables
 from tfshape.evaluation import accounting, statistics
 from tfshape.evaluation.experiment import Experiment
 
-SCHEMA = 2
+SCHEMA = 3  # of results without checksums: 2, which are read too
 CONFIG, TRIALS, SUMMARY, COSTS = "config.json", "trials.jsonl", "results.csv", "costs.csv"
+POISONS = "poisons"  # a folder
+_KEY = ("trial", "count", "defense", "data")
+_NUMBER = (int, float)
+_COLUMNS = {  # of a victim's row, beside class_accuracy: the types of their values
+    **dict.fromkeys(("trial", "num_poisons", "num_examples"), (int,)),
+    **dict.fromkeys(("defense", "data", "sampling"), (str,)),
+    **dict.fromkeys(("accuracy", "delta", "epsilon", "epsilon_if_poisson", "seconds"), _NUMBER),
+    "count": (int, type(None)),
+    "engine": (str, type(None)),
+    "inserted": (bool,),
+}
+_OPTIONAL = {
+    **dict.fromkeys(("dropped", "dropped_poison", "poison", "intended_label"), (int,)),
+    "certified_accuracy": _NUMBER,
+    "success": (bool, *_NUMBER),
+}
+_DAMAGED = "restore it from a copy, or use a new folder"
 
 
 class Results:
@@ -35,64 +51,113 @@ class Results:
         """Opens `directory`, making it if need be; trials that an earlier run of the same experiment finished are read.
 
         Raises:
-            ValueError: if the directory holds another experiment's results.
+            ValueError: if the directory holds another experiment's results, or a file of it is damaged or a link.
             OSError: if it cannot be written.
         """
         self.experiment = experiment
         self.trials: list[dict] = []
         self.statements: dict[str, str] = {}
         self.directory = None if directory is None else pathlib.Path(directory)
+        self._found: dict[tuple, dict] = {}
         if self.directory is None:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         config = {"schema": SCHEMA, "experiment": experiment.to_dict(), **(provenance or {})}
-        path = self.directory / CONFIG
+        path, trials, *_ = map(self._path, (CONFIG, TRIALS, SUMMARY, COSTS, POISONS))
         if path.exists():
-            self._resume(path, config)
+            self._resume(path, trials, config)
+        elif trials.exists():
+            raise ValueError(f"output_dir={str(self.directory)!r} holds {TRIALS} without {CONFIG}; use a new folder")
         else:
-            atomic.write_text(path, json.dumps(config, indent=2) + "\n")
+            atomic.write_text(path, strict_json.write_text(config))
 
-    def _resume(self, path, config):
-        found = json.loads(path.read_text("utf-8"))
-        same = found.get("schema") == SCHEMA and found.get("experiment") == json.loads(json.dumps(config["experiment"]))
-        if not same:
+    @classmethod
+    def load(cls, directory: str | os.PathLike) -> Results:
+        """What a folder of `bin/evaluate` holds; writes nothing.
+
+        Raises:
+            ValueError: there are no results, or a file is damaged or a link.
+        """
+        folder = pathlib.Path(directory)
+        path, trials = folders.inside(folder, CONFIG), folders.inside(folder, TRIALS)
+        there = path.is_file() and trials.is_file()
+        checks.require("study", there, f"a folder that bin/evaluate wrote, with {CONFIG} and {TRIALS}", str(directory))
+        config = strict_json.read(path, _DAMAGED)
+        try:
+            results = cls(Experiment(**config["experiment"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{checks.escaped(str(path))} is damaged: its experiment is not one ({error})") from None
+        results.directory = folder
+        for row in _rows(trials, config.get("schema"))[0]:
+            results._keep(row)
+        return results
+
+    def _path(self, name):
+        return folders.inside(self.directory, name)
+
+    def _resume(self, path, trials, config):
+        found = strict_json.read(path, _DAMAGED)
+        same = strict_json.canonical(found.get("experiment")) == strict_json.canonical(config["experiment"])
+        if not (same and found.get("schema") in (2, SCHEMA)):
+            raise ValueError(f"output_dir={str(self.directory)!r} holds another experiment; use a new folder")
+        rows, whole = _rows(trials, found["schema"]) if trials.exists() else ([], True)
+        for row in rows:
+            self._keep(row)
+        if not whole or found["schema"] != SCHEMA:
+            atomic.write_text(trials, "".join(map(_line, rows)))
+        if found["schema"] != SCHEMA:
+            atomic.write_text(path, strict_json.write_text(config))
+        if rows:
+            self.write_tables()
+
+    def _keep(self, row):
+        key = tuple(row[name] for name in _KEY)
+        if key in self._found:
+            words = ", ".join(f"{name} {value}" for name, value in zip(_KEY, key) if value is not None)
             raise ValueError(
-                f"output_dir={str(self.directory)!r}: holds another experiment; allowed is a new directory"
+                f"{checks.escaped(str(self._path(TRIALS)))} holds two rows of one victim ({checks.escaped(words)}): "
+                "two runs wrote it at once; use a new folder"
             )
-        trials = self.directory / TRIALS
-        if trials.exists():
-            lines = trials.read_text("utf-8").splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]
-            self.trials = [json.loads(line) for line in whole]
-            if len(whole) < len(lines):  # a line that a kill cut short
-                atomic.write_text(trials, "".join(whole))
+        self._found[key] = row
+        self.trials.append(row)
 
     def find(self, trial: int, count: int, defense: str, data: str) -> dict[str, Any] | None:
         """The row of that victim, or None."""
-        keys = {"trial": trial, "count": count, "defense": defense, "data": data}
-        return next((row for row in self.trials if keys.items() <= row.items()), None)
+        return self._found.get((trial, count, defense, data))
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds the row of a finished victim and puts it on the disk before returning."""
-        self.trials.append({"schema": SCHEMA, **row})
+        row = {"schema": SCHEMA, **row}
         if self.directory is not None:
-            with open(self.directory / TRIALS, "a", encoding="utf-8") as file:
-                file.write(json.dumps(self.trials[-1]) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            tables.write_csv(self.directory / SUMMARY, self.frame())
-            if len(self.experiment.counts) > 1 and "intended_label" in row:
-                tables.write_csv(self.directory / COSTS, costs(self.trials))
+            folders.append(self._path(TRIALS), _line(row))
+        self._keep(row)
+        if self.directory is not None:
+            self.write_tables()
+
+    def write_tables(self) -> None:
+        """Writes results.csv and, for several numbers of poisons, costs.csv, if they are not as the rows say."""
+        found = {SUMMARY: self.frame}
+        if len(self.experiment.counts) > 1 and any("intended_label" in row for row in self.trials):
+            found[COSTS] = lambda: costs(self.trials)
+        for name, table in found.items():
+            path, text = self._path(name), tables.text(table())
+            if not path.exists() or path.read_bytes() != text.encode("utf-8"):
+                atomic.write_text(path, text)
 
     def frame(self) -> pd.DataFrame:
         """A pandas.DataFrame with one row a defense and number of poisons: the threat model, accuracies, success rates,
         privacy and cost."""
-        groups = dict.fromkeys((row["count"], row["defense"]) for row in self.trials)
-        return pd.DataFrame([self._summarise(*group) for group in groups])
+        return pd.DataFrame(self.summaries())
 
-    def _summarise(self, count, defense):
+    def summaries(self) -> list[dict[str, Any]]:
+        """The rows of `frame`, as dicts."""
+        groups: dict[tuple, list] = {}
+        for row in self.trials:
+            groups.setdefault((row["count"], row["defense"]), []).append(row)
+        return [self._summarise(defense, rows) for (_, defense), rows in groups.items()]
+
+    def _summarise(self, defense, rows):
         e = self.experiment
-        rows = [row for row in self.trials if (row["count"], row["defense"]) == (count, defense)]
         by_data = {data: [row for row in rows if row["data"] == data] for data in ("poison", "adaptive", "control")}
         poison, control = by_data["poison"], by_data["control"]
         targeted = "success" in rows[0]
@@ -120,12 +185,12 @@ class Results:
             out[f"{prefix}asr"] = sum(wins) / len(wins) if wins else math.nan
             interval = statistics.wilson(sum(wins), len(wins)) if binary else statistics.mean_interval(wins)
             out[f"{prefix}asr_low"], out[f"{prefix}asr_high"] = np.clip(interval, 0, 1)
-        pairs = [(p["accuracy"], c["accuracy"]) for p in poison for c in control if c["trial"] == p["trial"]]
-        losses = [clean - poisoned for poisoned, clean in pairs]
+        clean = {row["trial"]: row["accuracy"] for row in control}
+        losses = [clean[row["trial"]] - row["accuracy"] for row in poison if row["trial"] in clean]
         out["accuracy_loss"] = float(np.mean(losses)) if losses else math.nan
         out["accuracy_loss_low"], out["accuracy_loss_high"] = statistics.mean_interval(losses)
-        per_class = [row["class_accuracy"] for row in poison]
-        out["worst_class_accuracy"] = float(np.mean(per_class, axis=0).min()) if poison else math.nan
+        measured = [mean for mean in _of_classes(poison) if not math.isnan(mean)]
+        out["worst_class_accuracy"] = min(measured, default=math.nan)
         out.update(_detection(poison))
         certified = [row["certified_accuracy"] for row in poison if "certified_accuracy" in row]
         out["certified_accuracy"] = float(np.mean(certified)) if certified else math.nan
@@ -197,7 +262,8 @@ class Results:
         return pd.DataFrame(shown)
 
     def classes(self) -> pd.DataFrame:
-        """The accuracy on each class, a mean over the trials: one row a defense and data, "poison" or "control".
+        """The accuracy on each class, a mean over the trials, NaN for one without test examples: one row a defense and
+        data, "poison" or "control".
 
         Columns: poisons (where there are several numbers of them), defense, trained on, and the classes.
         """
@@ -205,12 +271,54 @@ class Results:
         found = []
         for count, defense, data in groups:
             keys = {"count": count, "defense": defense, "data": data}
-            means = np.mean([row["class_accuracy"] for row in self.trials if keys.items() <= row.items()], axis=0)
+            means = _of_classes([row for row in self.trials if keys.items() <= row.items()])
             poisons = {"poisons": count} if len(self.experiment.counts) > 1 else {}
-            classes = dict(enumerate(means.round(3)))
+            classes = {label: round(mean, 3) for label, mean in enumerate(means)}
             row: dict = {**poisons, "defense": defense, "trained on": data}
             found.append({**row, **classes})
         return pd.DataFrame(found)
+
+
+def _line(row):
+    return strict_json.dumps(strict_json.sealed(row)) + "\n"
+
+
+def _rows(path, schema):
+    """-> (the rows of a trials.jsonl, whether it ends with a whole line: a kill cuts the last one short)."""
+    *lines, rest = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = strict_json.unsealed(strict_json.loads(line, lenient=schema == 2), required=schema != 2)
+            rows.append(_row(row))
+        except ValueError as error:
+            raise ValueError(
+                f"{checks.escaped(str(path))} is damaged in line {number}: {error}; "
+                "delete that line, and the same command trains its victim again"
+            ) from None
+    return rows, not rest
+
+
+def _row(found):
+    """A row as it was before it became JSON. Raises ValueError for what is none."""
+    row = {**strict_json.numbers(found), "schema": SCHEMA}
+    accuracies = row.get("class_accuracy")
+    if isinstance(accuracies, list):  # in files of schema 2, NaN
+        row["class_accuracy"] = [None if value != value else value for value in accuracies]
+    listed = isinstance(row.get("class_accuracy"), list)
+    if not (listed and all(value is None or type(value) in _NUMBER for value in row["class_accuracy"])):
+        raise ValueError("it is not the row of a victim: class_accuracy")
+    optional = {name: kinds for name, kinds in _OPTIONAL.items() if name in row}
+    for name, kinds in {**_COLUMNS, **optional}.items():
+        if name not in row or type(row[name]) not in kinds:
+            raise ValueError(f"it is not the row of a victim: {name}")
+    return row
+
+
+def _of_classes(rows):
+    """The mean accuracy of each class over rows, a list; NaN for a class without test examples."""
+    accuracies = np.array([row["class_accuracy"] for row in rows], np.float64)
+    return [float(found.mean()) if (found := column[~np.isnan(column)]).size else math.nan for column in accuracies.T]
 
 
 def costs(rows: list[dict]) -> pd.DataFrame:

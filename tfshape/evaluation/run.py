@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
-from tfshape import attacks, calls, datasets, models, poison
+from tfshape import attacks, calls, checks, datasets, folders, models, poison
 from tfshape.evaluation import accounting, choices, distribution, victims
-from tfshape.evaluation.experiment import Experiment, require, require_engine
+from tfshape.evaluation.experiment import Experiment, require_engine
 from tfshape.evaluation.provenance import provenance
-from tfshape.evaluation.results import Results
+from tfshape.evaluation.results import POISONS, Results
+
+LOCK = ".lock"  # in a folder of results, while a run writes to it
 
 
 def evaluate(
@@ -37,12 +41,22 @@ def evaluate(
         `Results`.
 
     Raises:
-        ValueError: for a value that is not allowed; nothing has been written then.
+        ValueError: for a value that is not allowed, while another run writes to `output_dir`, or for damaged files
+            in it; no file has been changed then.
         OSError: if `output_dir` cannot be written; before any work is done.
     """
     distribution.strategy(experiment.distribute)  # before TensorFlow has computed anything
     e, prepared = experiment, plan(experiment)
-    results = Results(e, output_dir if distribution.leads(e.distribute) else None, provenance())
+    with contextlib.ExitStack() as stack:
+        directory = None
+        if output_dir is not None and distribution.leads(e.distribute):
+            directory = pathlib.Path(output_dir)
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(folders.alone(folders.inside(directory, LOCK), "output_dir", output_dir))
+        return _run(e, prepared, Results(e, directory, provenance()), progress)
+
+
+def _run(e: Experiment, prepared: Plan, results: Results, progress: Any) -> Results:
     saved, defenses = prepared.saved, prepared.defenses
     work = victims_of(e, defenses, prepared.counts)
     trials = len(prepared.settings)
@@ -93,7 +107,7 @@ def plan(experiment: Experiment, dataset: datasets.Dataset | None = None) -> Pla
     e = experiment
     require_engine(e.engine)
     recipe = victims.recipe(e)
-    require("model", e.model, e.model in models.names(), ", ".join(models.names()))
+    checks.choice("model", e.model, models.names())
     attack = make_attack(e.attack) if e.poisons is None else None  # before the data, which take time
     if dataset is None:
         dataset = datasets.load(e.dataset, data_dir=e.data_dir, classes=e.classes)
@@ -101,13 +115,18 @@ def plan(experiment: Experiment, dataset: datasets.Dataset | None = None) -> Pla
     attack = attack or _attack_of(saved)
     size = len(dataset.train)
     trained_on = e.finetune_examples or size
-    require("finetune_examples", e.finetune_examples, trained_on <= size, f"at most the {size} training examples")
+    checks.require(
+        "finetune_examples", trained_on <= size, f"at most the {size} training examples", e.finetune_examples
+    )
     fits = recipe.batch_size <= trained_on
-    require("batch_size", recipe.batch_size, fits, f"1 to the {trained_on} training examples")
-    if saved is None and attack.kind == "targeted":
+    checks.require("batch_size", fits, f"1 to the {trained_on} training examples", recipe.batch_size)
+    if saved is None:
         attacks.check_target_rule(e.target_rule, dataset)
     defenses = choices.choices(e, size)
     counts = e.count(trained_on) if saved is None else (None,)
+    if attack.kind == "backdoor":
+        others = (dataset.test.y != attack.target_class).any()
+        checks.require("dataset", others, "one with test examples outside the attack's target class", e.dataset)
     models.build(e.model, dataset.input_shape, dataset.num_classes)
     trials = e.trials if saved is None else len(saved)
     settings = tuple(victims.Setting(e, dataset, attack, trial) for trial in range(trials))
@@ -144,7 +163,7 @@ def _crafted(setting, count, choice, directory):
         name += f"-{count}"
     if choice is not None:
         name += "-" + "".join(c if c.isalnum() or c == "." else "_" for c in choice.name)
-    path = None if directory is None else directory / "poisons" / f"{name}.npz"
+    path = None if directory is None else folders.inside(directory, POISONS, f"{name}.npz")
     if path is not None and path.exists():
         return poison.Poisons.load(path), None
     poisons, seconds = setting.craft(count, None if choice is None else choice.shaper)
@@ -157,14 +176,14 @@ def _crafted(setting, count, choice, directory):
 def _saved(folder, dataset):
     """The poisons of a folder, in the order of their file names."""
     paths = sorted(pathlib.Path(folder).glob("*.npz"))
-    require("poisons", folder, bool(paths), "a folder with .npz files of poison")
+    checks.require("poisons", bool(paths), "a folder with .npz files of poison", folder)
     size, shape, classes = len(dataset.train), tuple(dataset.input_shape), dataset.num_classes
     saved = [poison.Poisons.load(path, size).astype("float32") for path in paths]
     for path, found in zip(paths, saved):
         labels = [*found.y, *found.target_y, *found.intended_y]
         fits = found.num_examples == size and found.x.shape[1:] == shape and max(labels, default=0) < classes
         words = f"poison for {size} training examples of shape {shape} in {classes} classes, as {dataset.name} has them"
-        require("poisons", str(path), fits, words)
+        checks.require("poisons", fits, words, str(path))
     return saved
 
 
@@ -180,7 +199,7 @@ def _attack_of(saved):
     for name in names & set(attacks.names()):
         kind = attacks.get(name)
         if kind.kind == "backdoor":  # its trigger is needed at test time
-            require("poisons", name, len(names) == 1, "those of one backdoor attack")
+            checks.require("poisons", len(names) == 1, "those of one backdoor attack", name)
             options = {key: value for key, value in saved[0].config.items() if key in kind.__dataclass_fields__}
             return kind(**options)
     return _Foreign("targeted" if all(len(poisons.target_y) for poisons in saved) else "indiscriminate")

@@ -11,9 +11,9 @@ import zlib
 
 import numpy as np
 
-from tfshape import attacks, models, poison, shaping
+from tfshape import attacks, checks, models, poison, shaping
 from tfshape.evaluation import accounting, distribution
-from tfshape.evaluation.experiment import Experiment, require
+from tfshape.evaluation.experiment import Experiment
 
 
 def initial_recipe(experiment):
@@ -187,7 +187,7 @@ def train_and_measure(setting, choice, data, poisons, known=None, examples=None)
         "inserted": bool((poisons.base < 0).any()),
         "num_examples": len(y),
         "accuracy": float(right.mean()),
-        "class_accuracy": [float(right[dataset.test.y == label].mean()) for label in range(dataset.num_classes)],
+        "class_accuracy": [_share(right[dataset.test.y == label]) for label in range(dataset.num_classes)],
         "sampling": scheme,
         "delta": e.delta,
         "epsilon": accounting.epsilon(e, shaper, len(y), scheme),
@@ -215,6 +215,11 @@ def train_and_measure(setting, choice, data, poisons, known=None, examples=None)
         row["predicted_label"] = int(found[0])
         row["success"] = bool((found == poisons.intended_y).all())
     return row
+
+
+def _share(right):
+    """The mean of booleans, or None if there are none."""
+    return float(right.mean()) if right.size else None
 
 
 def remember(known, choice, data, x, y, trained, seconds):
@@ -267,7 +272,7 @@ def train(setting, shaper, model, x, y, callbacks=()):
         return
     digest = zlib.crc32(_digest(x, y))
     words = "processes that craft the same poison; these do not, so give them one by poisons"
-    require("distribute", e.distribute, distribution.from_leader(e.distribute, digest) == digest, words)
+    checks.require("distribute", distribution.from_leader(e.distribute, digest) == digest, words, e.distribute)
     with found.scope():
         twin = setting.new_victim()
         twin.set_weights(model.get_weights())

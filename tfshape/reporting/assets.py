@@ -40,7 +40,8 @@ tbody tr:nth-child(even) { background: var(--band); }
 .filter { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; margin: .5rem 0; }
 .filter input { font: inherit; padding: .3rem .5rem; border: 1px solid var(--soft); border-radius: 5px;
   background: var(--page); color: var(--ink); width: 18rem; max-width: 100%; }
-.bar { display: block; width: 100%; min-width: 110px; height: 9px; margin-top: 4px; border-bottom: 1px solid var(--line); }
+.bar { display: block; width: 100%; min-width: 110px; height: 9px; margin-top: 4px;
+  border-bottom: 1px solid var(--line); }
 .bar .range { fill: var(--range); } .bar .mark { fill: var(--mark); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1.2rem; }
 .charts figure, .shots figure { margin: 0; }

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
-import json
-import os
 import pathlib
-import zipfile
 
 import numpy as np
+
+from tfshape import folders, strict_json
 
 
 def digest(value: object) -> str:
     """64 hex digits of a JSON value: SHA-256 of its canonical spelling (sorted keys, no spaces)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def lock(path, wait=True, words=""):
-    """Holds an exclusive lock on a file, which the system frees whatever becomes of this process.
-
-    Args:
-        path: the file, made if need be and left behind.
-        wait: whether to wait for a process that holds it; if not, BlockingIOError.
-        words: written into the file by the one who got it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        if words:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, words.encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+    return strict_json.checksum(value)
 
 
 class Cache:
@@ -45,8 +21,9 @@ class Cache:
         self.folder = pathlib.Path(folder)
 
     def path(self, kind, key):
-        """Where work of this kind lies; `key` is a JSON value of everything that it depends on."""
-        return self.folder / kind / digest(key)
+        """Where work of this kind lies; `key` is a JSON value of everything that it depends on. Raises ValueError for a
+        link."""
+        return folders.inside(self.folder.parent, self.folder.name, kind, digest(key))
 
     def get(self, kind, key, make, save, load):
         """What `make()` gives, made by one process only.
@@ -64,14 +41,11 @@ class Cache:
         found = _read(path, load)
         if found is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            waiting = path.with_suffix(".lock")
-            with lock(waiting):
+            with folders.lock(path.with_suffix(".lock"), remove=True):  # who waits on it finds the file finished
                 found = _read(path, load)
                 if found is None:
                     value = make()
                     save(path, value)
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(waiting)  # who waits on it still finds the file finished
                     return value, True
         return found[0], False
 
@@ -81,7 +55,9 @@ def read_arrays(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in sorted(file.files)}
-    except zipfile.BadZipFile as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds on damaged bytes
         raise ValueError(f"{str(path)!r} is damaged: {error}") from None
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections
-import json
+import errno
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
-from tfshape.evaluation.experiment import require
+from tfshape import checks, folders
 from tfshape.studies import cache, files
 from tfshape.studies.store import Store
 from tfshape.studies.study import Study
@@ -36,33 +35,29 @@ def run(
         study: a `Study`; its folder is made if need be.
         runner: `Local(…)` or `OnRay(…)`.
         retry_failed: whether trials that failed before are tried again.
-        stack: up to how many trials of a point run as one task, >= 1, by the trial function's `stacked`, a function of
-            (config, trials, folder), if it has one.
+        stack: up to how many trials of a point run as one task, 1 to 1000, by the trial function's `stacked`, a
+            function of (config, trials, folder), if it has one.
         progress: called as `progress(done, total, words)`, counting what this run has to do.
 
     Returns:
         Dict of status ("done", "failed", "waiting", "running") to how many trials have it.
 
     Raises:
-        ValueError: another driver is at work on the folder, or it holds another study; nothing has been changed then.
-        OSError: the folder cannot be written.
+        ValueError: another driver is at work on the folder, it holds another study, or a file of it is damaged or a
+            link; nothing has been changed then.
+        OSError: the folder cannot be written, or the disk is full; the same call resumes when there is room.
     """
-    require("stack", stack, isinstance(stack, int) and stack >= 1, "an integer >= 1")
+    stack = checks.integer("stack", stack, 1, 1000)
     study.folder.mkdir(parents=True, exist_ok=True)
-    words = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()})
-    try:
-        with cache.lock(study.folder / LOCK, wait=False, words=words), Store(study.folder, create=True) as store:
-            keys = store.plan(study)
-            store.note(function=study.function)
-            if retry_failed:
-                store.retry_failed()
-            _drive(store, runner, _tasks(study, store, keys, stack), progress)
-            files.write(study.folder, store)
-            return store.counts()
-    except BlockingIOError:
-        raise ValueError(
-            f"study={str(study.folder)!r}: another driver is at work on it; allowed is to wait for its end"
-        ) from None
+    lock, _ = (folders.inside(study.folder, name) for name in (LOCK, "cache"))
+    with folders.alone(lock, "study", study.folder), Store(study.folder, create=True) as store:
+        keys = store.plan(study)
+        store.note(function=study.function)
+        if retry_failed:
+            store.retry_failed()
+        _drive(store, runner, _tasks(study, store, keys, stack), progress)
+        files.write(study.folder, store)
+        return store.counts()
 
 
 def _tasks(study, store, keys, stack):
@@ -89,11 +84,16 @@ def _drive(store, runner, tasks, progress):
         return
     with runner:
         while True:
+            full = None
             events = {"started": [], "finished": [], "failed": [], "waiting": []}
             for task, replies, death in outcomes:
                 running -= len(task["keys"])
                 if death is None:
                     for key, reply in zip(task["keys"], replies):
+                        if "full" in reply:  # no fault of the trial's
+                            full = reply["full"]
+                            events["waiting"].append(key)
+                            continue
                         name = "failed" if "error" in reply else "finished"
                         events[name].append((key, reply["seconds"], reply.get("error", reply.get("result"))))
                     continue
@@ -104,13 +104,15 @@ def _drive(store, runner, tasks, progress):
                         events["waiting"].append(key)
                     else:
                         events["failed"].append((key, None, f"{death}, {ATTEMPTS} times"))
-            while tasks and runner.free() > 0:
+            while tasks and runner.free() > 0 and full is None:
                 task = tasks.popleft()
                 runner.submit(task)
                 events["started"] += task["keys"]
                 running += len(task["keys"])
             if any(events.values()):
                 store.save(**events)
+            if full is not None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), full)
             failed += len(events["failed"])
             done += len(events["failed"]) + len(events["finished"])
             if progress is not None:

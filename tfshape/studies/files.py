@@ -9,17 +9,21 @@ what the gradients of the first trial's poison look like.
 
 from __future__ import annotations
 
-import json
+import collections
+import hashlib
 import os
 import pathlib
+from typing import Any
 
-from tfshape import atomic, tables
+from tfshape import atomic, folders, strict_json, tables
 from tfshape.evaluation.experiment import Experiment
 from tfshape.evaluation.provenance import provenance
 from tfshape.studies.cache import digest
 from tfshape.studies.commands import command
 from tfshape.studies.store import Store
 from tfshape.studies.study import COUNTS, OF_DEFENSES, SCHEMA, TRIAL, shared
+
+CONFIG = "config.json"
 
 
 def export(folder: str | os.PathLike) -> None:
@@ -39,73 +43,99 @@ def write(folder: pathlib.Path, store: Store) -> None:
         folder: of the study, a `pathlib.Path`.
         store: its open `Store`.
     """
-    about, state = folder / "config.json", [store.counts(), store.last_finished()]
-    if about.exists() and json.loads(about.read_text("utf-8")).get("state") == state:
+    about, state = folders.inside(folder, CONFIG), [store.counts(), store.last_finished()]
+    if _unchanged(folder, about, state):
         return
     import pandas as pd
 
     points = store.points()
-    grids = {row["point"]: _prefixed(json.loads(row["grid"])) for row in points}
-    results = {(point, trial): result for point, trial, result in store.results()}
+    grids = {row["point"]: _prefixed(strict_json.loads(row["grid"])) for row in points}
+    results: dict[int, dict[int, Any]] = {row["point"]: {} for row in points}
+    for point, trial, result in store.results():
+        results[point][trial] = result
     trials = [
         {
             **{"key": row["key"], "point": row["point"], **grids[row["point"]], "trial": row["trial"]},
             **{name: row[name] for name in ("status", "attempts", "seconds", "finished")},
             "error": row["error"] and row["error"].split("\n", 1)[0],
-            **_scalars(results.get((row["point"], row["trial"]))),
+            **_scalars(results[row["point"]].get(row["trial"])),
         }
         for row in store.trials()
     ]
-    _write_tables(folder, "trials", pd.DataFrame(trials))
+    found = _both("trials", pd.DataFrame(trials))
     function = store.about("function")
     if function == TRIAL:
-        _write_experiments(folder, points, grids, results)
+        found.update(_of_experiments(points, grids, results))
+    sums = {name: _write(folder, name, frame) for name, frame in found.items()}
     config = {
         "schema": SCHEMA,
         "function": function,
         "state": state,
-        "points": [{"point": row["point"], "grid": row["grid"], "config": json.loads(row["config"])} for row in points],
+        "files": sums,
+        "points": [
+            {"point": row["point"], "grid": row["grid"], "config": strict_json.loads(row["config"])} for row in points
+        ],
         **provenance(),
     }
-    atomic.write_text(about, json.dumps(config, indent=2) + "\n")
+    atomic.write_text(about, strict_json.write_text(config))
 
 
-def _write_experiments(folder, points, grids, results):
+def _unchanged(folder, about, state):
+    """Whether the files are those of this state, as they were written."""
+    try:
+        found = strict_json.read(about, "", required=True)
+        files = found["files"].items() if found["state"] == state else [("", "")]
+        return all(_checksum(folders.inside(folder, name)) == sha256 for name, sha256 in files)
+    except (OSError, ValueError, KeyError):  # missing or damaged, to be made again
+        return False
+
+
+def _checksum(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(folder, name, frame):
+    """Writes a table, as CSV or Parquet by its name. Returns its checksum."""
+    path = folders.inside(folder, name)
+    if path.suffix == ".csv":
+        tables.write_csv(path, frame)
+    else:
+        with atomic.replacing(path) as temporary:
+            frame.to_parquet(temporary)
+    return _checksum(path)
+
+
+def _of_experiments(points, grids, results):
+    """The tables that studies of experiments have beside that of their trials: a dict of file to pandas.DataFrame."""
     import pandas as pd
 
     from tfshape.evaluation import Results
 
-    rows, frames, poisons, artifacts = [], [], [], []
+    rows, summary, poisons, artifacts = [], [], [], []
     for point in points:
-        number, config = point["point"], json.loads(point["config"])
-        found = []
-        for (place, trial), result in sorted(results.items()):
-            if place == number:
-                found.append(result["rows"])
-                for entry in result["poisons"]:
-                    seen = entry.get("artifacts", [])
-                    about = {"point": number, **{name: entry[name] for name in ("count", "adapted", "file")}}
-                    poisons.append({**about, "trial": trial})
-                    artifacts += [{**about, **row} for row in seen]
-        if not found:
+        number, config, mine = point["point"], strict_json.loads(point["config"]), results[point["point"]]
+        if not mine:
             continue
-        summary = Results(Experiment(**config, trials=len(found)))
-        summary.trials = [row for trial in found for row in trial]
-        rows += [{"point": number, **grids[number], **row} for row in summary.trials]
-        frame = summary.frame()
-        frame.insert(0, "point", number)
-        for place, (name, value) in enumerate(grids[number].items()):
-            frame.insert(1 + place, name, value)
-        frame["command"], frame["shared"] = command(summary.experiment), digest(shared(config))
-        frames.append(frame)
-    if frames:
-        _write_tables(folder, "victims", pd.DataFrame(rows))
-        tables.write_csv(folder / "costs.csv", _costs(points, grids, rows))
-        for name, table in (("poisons", poisons), ("artifacts", artifacts)):
-            frame = pd.DataFrame(table, columns=None if table else ["point", "count", "adapted", "file"])
-            tables.write_csv(folder / f"{name}.csv", frame)
-        summary = _once(pd.concat(frames, ignore_index=True))
-        tables.write_csv(folder / "results.csv", summary)
+        of_point = Results(Experiment(**config, trials=len(mine)))
+        for trial, result in sorted(mine.items()):
+            of_point.trials += result["rows"]
+            for entry in result["poisons"]:
+                about = {"point": number, **{name: entry[name] for name in ("count", "adapted", "file")}}
+                poisons.append({**about, "trial": trial})
+                artifacts += [{**about, **row} for row in entry.get("artifacts", [])]
+        rows += [{"point": number, **grids[number], **row} for row in of_point.trials]
+        more = {"command": command(of_point.experiment), "shared": digest(shared(config))}
+        summary += [{"point": number, **grids[number], **row, **more} for row in of_point.summaries()]
+    if not rows:
+        return {}
+    empty = ["point", "count", "adapted", "file"]
+    return {
+        **_both("victims", pd.DataFrame(rows)),
+        "costs.csv": _costs(points, grids, rows),
+        "poisons.csv": pd.DataFrame(poisons, columns=None if poisons else empty),
+        "artifacts.csv": pd.DataFrame(artifacts, columns=None if artifacts else empty),
+        "results.csv": _once(pd.DataFrame(summary)),
+    }
 
 
 def _costs(points, grids, rows):
@@ -115,13 +145,16 @@ def _costs(points, grids, rows):
 
     from tfshape.evaluation.results import costs
 
-    groups, axes = {}, [f"grid.{name}" for name in COUNTS]
+    groups, of_points, axes = {}, collections.defaultdict(list), [f"grid.{name}" for name in COUNTS]
     for point in points:
-        rest = {name: value for name, value in json.loads(point["config"]).items() if name not in COUNTS}
+        rest = {name: value for name, value in strict_json.loads(point["config"]).items() if name not in COUNTS}
         groups.setdefault(digest(rest), []).append(point["point"])
+    for row in rows:
+        if "intended_label" in row:
+            of_points[row["point"]].append(row)
     frames = []
     for numbers in groups.values():
-        mine = [row for row in rows if row["point"] in numbers and "intended_label" in row]
+        mine = [row for number in numbers for row in of_points[number]]
         if len({row["num_poisons"] for row in mine}) > 1:
             values = {name: value for name, value in grids[numbers[0]].items() if name not in axes}
             frames.append(costs(mine).assign(**values))
@@ -150,8 +183,5 @@ def _scalars(result):
     return {name: value for name, value in result.items() if isinstance(value, (bool, int, float, str))}
 
 
-def _write_tables(folder, name, frame):
-    """NAME.csv and NAME.parquet."""
-    tables.write_csv(folder / f"{name}.csv", frame)
-    with atomic.replacing(folder / f"{name}.parquet") as path:
-        frame.to_parquet(path)
+def _both(name, frame):
+    return {f"{name}.csv": frame, f"{name}.parquet": frame}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pandas as pd
 
+from tfshape import strict_json
 from tfshape.evaluation import Experiment
 from tfshape.evaluation.watching import watch
 from tfshape.studies import trial as trials_of_experiments
@@ -103,7 +103,7 @@ def run(config, trial, folder):
 def read(folder):
     """What a study of the analyses has found so far: pandas.DataFrame, a row an epoch of a training."""
     with Store(folder) as store:
-        axes = {row["point"]: json.loads(row["grid"]) for row in store.points()}
+        axes = {row["point"]: strict_json.loads(row["grid"]) for row in store.points()}
         frames = [
             pd.DataFrame(result["epochs"]).assign(**axes[point], trial=trial)
             for point, trial, result in store.results()

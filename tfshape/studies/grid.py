@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from tfshape import calls
-from tfshape.evaluation.experiment import Experiment, require
+from tfshape import calls, checks
+from tfshape.evaluation.experiment import Experiment
 
 _FIXED = ("trials", "classes", "data_dir")
 _SPELLED = ("shaping", "defense")  # of which "none" is one
@@ -30,11 +30,11 @@ def parse(texts: Iterable[str]) -> dict[str, tuple]:
     for text in texts:
         name, equals, values = text.partition("=")
         name = name.strip()
-        require("grid", text, equals and values.strip(), "name=value,value,…, such as noise=0,0.1,1")
-        require("grid", text, name in fields, f"an axis of {', '.join(fields)}")
-        require("grid", text, name not in axes, "one axis of each name")
+        checks.require("grid", equals and values.strip(), "name=value,value,…, such as noise=0,0.1,1", text)
+        checks.require("grid", name in fields, f"an axis of {', '.join(fields)}", text)
+        checks.require("grid", name not in axes, "one axis of each name", text)
         axes[name] = tuple(_value(fields[name], word) for word in calls.split(f"grid={name}", values))
-        require("grid", text, len(set(axes[name])) == len(axes[name]), "different values")
+        checks.require("grid", len(set(axes[name])) == len(axes[name]), "different values", text)
     return axes
 
 
@@ -50,7 +50,7 @@ def _value(field, text):
         return int(text) if "int" in kinds else float(text)
     except (KeyError, ValueError):
         words = "true or false" if "bool" in kinds else "whole numbers" if "int" in kinds else "numbers"
-        raise ValueError(f"grid={field.name}={text}: allowed is {words}") from None
+        checks.fail(f"grid's {field.name}", words, text)
 
 
 def points(base: Experiment, axes: dict[str, tuple]) -> list[tuple[dict[str, Any], Experiment]]:

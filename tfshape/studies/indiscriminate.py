@@ -9,9 +9,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from tfshape import attacks, datasets, models, poison, privacy, shaping
+from tfshape import attacks, checks, datasets, models, poison, privacy, shaping
 from tfshape.evaluation import statistics
-from tfshape.evaluation.experiment import require
 from tfshape.studies import stacking
 from tfshape.studies.cache import Cache
 from tfshape.studies.store import Store
@@ -74,8 +73,8 @@ def study(folder, dataset="fashion_mnist", data_dir=None, trials=5, rates=RATES)
     Raises:
         ValueError: a value outside these, or data that cannot be had.
     """
-    require("trials", trials, isinstance(trials, int) and trials >= 2, "an integer >= 2")
-    require("rates", rates, all(0 < rate <= 1 for rate in rates), "shares above 0 and at most 1")
+    trials = checks.integer("trials", trials, 2, 100_000)
+    rates = tuple(checks.real("rates", rate, 0, 1, above=True) for rate in rates)
     data, points = fingerprint(_clean(dataset, data_dir)), []
     for attack, rate in [("clean", 0.0), *((attack, rate) for rate in rates for attack in ("label_flip", "slab"))]:
         values = {"attack": attack, "rate": rate}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import pathlib
 import selectors
@@ -12,12 +10,12 @@ import sys
 from typing import Any
 
 import tfshape
-from tfshape import checks
-from tfshape.evaluation.experiment import require
+from tfshape import checks, folders, strict_json
 from tfshape.studies.worker import MEMORY_EXIT
 
 _GIGABYTE = 1 << 30
 _LEAST = 1.0  # gigabytes of a worker with TensorFlow and a small dataset
+_SMALLEST = 0.5  # gigabytes with which one may just start
 _RENEWED = 0.75  # of its memory bound, from which a worker is replaced between trials
 
 
@@ -25,10 +23,11 @@ class Local:
     """Runs tasks in processes of this machine.
 
     Attributes:
-        workers: how many processes, >= 1; each needs a gigabyte of the memory. None: one per core, as far as that goes.
-        memory: gigabytes that all of them together may hold, > 0; None: four fifths of what this machine, or the
-            control group of this process, has. A worker that takes more than its share is ended, and its trial tried
-            again in a new one.
+        workers: how many processes, >= 1, with half a gigabyte each or more. None: one a core, as far as the memory
+            gives each of them a gigabyte.
+        memory: gigabytes that all of them together may hold, > 0 and at most what this machine, or the control group of
+            this process, has; None: four fifths of that. A worker that takes more than its share is ended, and its
+            trial tried again in a new one.
         log: file that gets what workers print, or None to drop it.
 
     The cores are divided among the workers: each computes with cores / workers threads, at least one. Worker processes
@@ -41,16 +40,11 @@ class Local:
     def __init__(
         self, workers: int | None = None, memory: float | None = None, log: str | os.PathLike | None = None
     ) -> None:
-        good = workers is None or (isinstance(workers, int) and workers >= 1)
-        require("workers", workers, good, "an integer >= 1")
-        require("memory", memory, memory is None or 0 < memory < math.inf, "a number of gigabytes > 0")
+        machine = _memory() / _GIGABYTE
+        self.memory = 0.8 * machine if memory is None else checks.real("memory", memory, 0, machine, above=True)
+        workers = None if workers is None else checks.integer("workers", workers, 1, most_workers(self.memory))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.memory = 0.8 * _memory() / _GIGABYTE if memory is None else memory
-        most = max(1, int(self.memory / _LEAST))
-        if workers is not None and workers > most:
-            allowed = f"at most {most}, one for each gigabyte of memory={self.memory:.3g}"
-            checks.fail("workers", allowed, workers)
-        self.workers = workers or min(cores, most)
+        self.workers = workers or max(1, min(cores, int(self.memory / _LEAST)))
         self._share = int(self.memory * _GIGABYTE / self.workers)
         self._threads, self._log = str(max(1, cores // self.workers)), log
         self._idle: list[_Worker] = []
@@ -60,7 +54,7 @@ class Local:
 
     def __enter__(self):
         if self._log is not None:
-            self._output = open(self._log, "ab", buffering=0)
+            self._output = os.fdopen(folders.opened(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", 0)
         return self
 
     def __exit__(self, *error):
@@ -88,7 +82,7 @@ class Local:
         self._busy[worker] = task
         assert worker.stdin is not None
         try:
-            worker.stdin.write(json.dumps(task).encode() + b"\n")
+            worker.stdin.write(strict_json.dumps(task).encode() + b"\n")
             worker.stdin.flush()
         except BrokenPipeError:
             pass  # `wait` finds the end of its output
@@ -108,7 +102,7 @@ class Local:
                 if task is not None:
                     found.append((task, None, self._death(worker.returncode)))
             elif worker.received.endswith(b"\n"):
-                reply, worker.received = json.loads(worker.received), b""
+                reply, worker.received = strict_json.loads(worker.received), b""
                 found.append((self._busy.pop(worker), reply["replies"], None))
                 if reply["memory"] > _RENEWED * self._share:
                     worker.kill()
@@ -151,6 +145,12 @@ class _Worker(subprocess.Popen):
     """A process, and what of its next reply has been read."""
 
     received = b""
+
+
+def most_workers(memory: float | None = None) -> int:
+    """How many workers `memory` gigabytes, or four fifths of the machine's, can hold at the very most; >= 1."""
+    memory = 0.8 * _memory() / _GIGABYTE if memory is None else memory
+    return max(1, int(memory / _SMALLEST))
 
 
 def _memory():

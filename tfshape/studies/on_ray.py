@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
-from tfshape.evaluation.experiment import require
+from tfshape import checks, strict_json
 from tfshape.studies import worker
+from tfshape.studies.local import most_workers
 
 
 class OnRay:
@@ -24,8 +24,8 @@ class OnRay:
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
-        good = workers is None or (address is None and isinstance(workers, int) and workers >= 1)
-        require("workers", workers, good, "an integer >= 1, and None for a running cluster")
+        checks.require("workers", workers is None or address is None, "None for a running cluster", workers)
+        workers = None if workers is None else checks.integer("workers", workers, 1, most_workers())
         try:
             import ray
         except ImportError:
@@ -64,7 +64,7 @@ class OnRay:
 
     def submit(self, task: dict[str, Any]) -> None:
         """Starts a task, a dict as `worker.execute` takes it."""
-        self._running[self._execute.remote(json.dumps(task))] = task
+        self._running[self._execute.remote(strict_json.dumps(task))] = task
 
     def wait(self, seconds: float) -> list[tuple[dict, list | None, str | None]]:
         """What came of tasks; see `Local.wait`."""
@@ -75,7 +75,7 @@ class OnRay:
         for reference in ready:
             task = self._running.pop(reference)
             try:
-                found.append((task, json.loads(self._ray.get(reference)), None))
+                found.append((task, strict_json.loads(self._ray.get(reference)), None))
             except self._ray.exceptions.RayError as error:
                 found.append((task, None, f"its worker died: {_line(error)}"))
         return found
@@ -85,7 +85,7 @@ def _execute(task):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    return json.dumps(worker.execute(json.loads(task)))
+    return strict_json.dumps(worker.execute(strict_json.loads(task)))
 
 
 def _line(error):

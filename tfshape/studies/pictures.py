@@ -40,13 +40,13 @@ def take(setting, poisons):
 
 def of_evaluation(experiment, folder):
     """The pictures of the first trial's poisons in a folder of `bin/evaluate`: a list of (words, what `take` gives)."""
-    from tfshape import datasets, evaluation, poison
+    from tfshape import datasets, evaluation, folders, poison
 
-    files = sorted((folder / "poisons").glob("trial-000*.npz")) if experiment.poisons is None else []
+    files = sorted(folders.inside(folder, "poisons").glob("trial-000*.npz")) if experiment.poisons is None else []
     if not files:
         return []
     e = experiment
     dataset = datasets.load(e.dataset, e.data_dir, e.classes, download=False)  # a stranger may have written its name
     setting = evaluation.plan(e, dataset).settings[0]
-    found = [poison.Poisons.load(path) for path in files[:NUM]]
+    found = [poison.Poisons.load(folders.inside(folder, "poisons", path.name)) for path in files[:NUM]]
     return [(f"{poisons.attack}, trial 0, of {len(poisons)} poisons", take(setting, poisons)) for poisons in found]

@@ -27,7 +27,8 @@ def run(name, found, runner, progress=None):
         (the report as Markdown, dict of status to how many trials have it).
     """
     counts = driver.run(found, runner, progress=progress)
-    text = f"## {TITLES[name]}\n\n{_module(name).report(found.folder)}\n"
+    text = _module(name).report(found.folder) if counts["done"] else "Every trial failed."
+    text = f"## {TITLES[name]}\n\n{text}\n"
     atomic.write_text(pathlib.Path(found.folder) / "report.md", text)
     return text, counts
 

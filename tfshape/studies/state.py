@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import time
 
-from tfshape.studies import cache
+from tfshape import checks, folders
 from tfshape.studies.driver import LOCK, words
 from tfshape.studies.store import Store
 
@@ -25,7 +24,7 @@ def status(folder: str | os.PathLike) -> str:
     """
     folder = pathlib.Path(folder)
     with Store(folder) as store:
-        counts, failed, driver = store.counts(), store.trials("failed"), _driver(folder)
+        counts, failed, driver = store.counts(), store.trials("failed"), folders.holder(folders.inside(folder, LOCK))
         if driver is None:  # a driver that was killed left them so
             counts["waiting"] += counts.pop("running")
             counts["running"] = 0
@@ -34,20 +33,12 @@ def status(folder: str | os.PathLike) -> str:
         if driver:
             done = store.finished_since(driver["started"])
             state = words(counts["running"], counts["failed"], total - over, done, time.time() - driver["started"])
-            lines.append(f"driver {driver['pid']} on {driver['host']} at work: {state}")
+            lines.append(f"driver {driver['pid']} on {checks.escaped(driver['host'])} at work: {state}")
         elif driver is None and over < total:
             lines.append(f"{total - over} waiting, no driver at work; the command that began it goes on with it")
     for row in failed[:SHOWN]:
-        lines.append(f"point {row['point']} trial {row['trial']} failed: {row['error'].splitlines()[0]}")
+        first = checks.escaped(str(row["error"]).partition("\n")[0])
+        lines.append(f"point {row['point']} trial {row['trial']} failed: {first}")
     if failed:
         lines.append("bin/sweep with --retry_failed tries failed trials again")
     return "\n".join(lines)
-
-
-def _driver(folder):
-    """What the driver at work says of itself, {} if it has not yet; None if there is none."""
-    try:
-        with cache.lock(folder / LOCK, wait=False):
-            return None
-    except BlockingIOError:
-        return json.loads((folder / LOCK).read_text("utf-8") or "{}")

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import tfshape
-from tfshape import datasets
-from tfshape.evaluation.experiment import Experiment, require
+from tfshape import checks, datasets
+from tfshape.evaluation.experiment import Experiment
 from tfshape.studies.cache import digest
 
-SCHEMA = 1
+SCHEMA = 2  # of a study's store and files; 1, which has no checksums, is read too
+KEYS = 1  # of what a key is a digest of
 TRIAL = "tfshape.studies.trial:run"
 COUNTS = ("num_poisons", "budget")  # attributes of an `Experiment` of which a victim met one
 # Attributes of an `Experiment` that neither its poison nor its undefended victims depend on, and more of which its
@@ -43,7 +44,7 @@ class Point:
     group: object = None
 
     def __post_init__(self):
-        require("trials", self.trials, isinstance(self.trials, int) and self.trials >= 1, "an integer >= 1")
+        object.__setattr__(self, "trials", checks.integer("trials", self.trials, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +66,15 @@ class Study:
     def __post_init__(self):
         object.__setattr__(self, "folder", pathlib.Path(self.folder))
         different = len({digest(point.config) for point in self.points}) == len(self.points)
-        require("points", len(self.points), different and self.points, "one or more, of different configurations")
+        checks.require(
+            "points", different and self.points, "one or more, of different configurations", len(self.points)
+        )
 
     def key(self, point: Point, trial: int) -> str:
         """The key of a trial: a digest of its configuration, its number, its data and this package's version."""
         inputs = point.inputs[trial] if point.inputs else None
         version = tfshape.__version__
-        return digest([SCHEMA, version, self.function, point.config, trial, inputs])
+        return digest([KEYS, version, self.function, point.config, trial, inputs])
 
 
 def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experiment]]) -> Study:
@@ -90,13 +93,13 @@ def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experime
     found = []
     for values, e in points:
         words = "None or mirrored in a study, whose workers train victims of their own"
-        require("distribute", e.distribute, e.distribute != "multi_worker", words)
+        checks.require("distribute", e.distribute != "multi_worker", words, e.distribute)
         config = e.of_a_trial()
         data, trials = fingerprint_of(e.dataset, e.data_dir, e.classes), e.trials
         inputs = (data,) * trials
         if e.poisons is not None:
             files = sorted(pathlib.Path(e.poisons).glob("*.npz"))
-            require("poisons", e.poisons, bool(files), "a folder with .npz files")
+            checks.require("poisons", bool(files), "a folder with .npz files", e.poisons)
             inputs = tuple(digest([data, hashlib.sha256(file.read_bytes()).hexdigest()]) for file in files)
             trials = len(files)
         found.append(Point(config, trials, values, inputs, shared(config)))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import time
 
 import tfshape
-from tfshape import atomic, datasets, evaluation, poison
+from tfshape import atomic, datasets, evaluation, poison, strict_json
 from tfshape.evaluation import accounting, victims
 from tfshape.evaluation import run as experiments
 from tfshape.models import predict
@@ -78,7 +77,7 @@ class Work:
     def __init__(self, config, trial, folder):
         self._plan, data = plan_of(config)
         self._cache, e = Cache(f"{folder}/cache"), self._plan.settings[0].experiment
-        self._common = [study.SCHEMA, tfshape.__version__, data, trial]
+        self._common = [study.KEYS, tfshape.__version__, data, trial]
         self._depends = {name: value for name, value in study.shared(config).items() if name not in study.COUNTS}
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
         weights = initial_weights(self.setting, data, self._cache)
@@ -159,7 +158,7 @@ def initial_weights(setting, data, cache):
     recipe = dataclasses.asdict(victims.initial_recipe(e))
     return cache.get(
         "initial",
-        [study.SCHEMA, tfshape.__version__, data, setting.trial, e.model, recipe, e.seed],
+        [study.KEYS, tfshape.__version__, data, setting.trial, e.model, recipe, e.seed],
         lambda: setting.initial_model.get_weights(),
         lambda path, weights: archive.write(path, {names(i): array for i, array in enumerate(weights)}),
         lambda path: list(read_arrays(path).values()),
@@ -168,12 +167,12 @@ def initial_weights(setting, data, cache):
 
 def plan_of(config):
     """-> (the `Plan` of `Experiment.to_dict()` for one trial, the digest of its data); those of late are kept."""
-    return _plan(json.dumps(config, sort_keys=True))
+    return _plan(strict_json.canonical(config))
 
 
 @functools.lru_cache(maxsize=4)
 def _plan(config):
-    e = evaluation.Experiment(**{**json.loads(config), "trials": 1})
+    e = evaluation.Experiment(**{**strict_json.loads(config), "trials": 1})
     dataset, data = _dataset(e.dataset, e.data_dir, e.classes)
     return experiments.plan(e, dataset), data
 
@@ -185,8 +184,8 @@ def _dataset(name, data_dir, classes):
 
 
 def _write(path, value):
-    atomic.write_text(path, json.dumps(value))
+    atomic.write_text(path, strict_json.dumps(strict_json.sealed({"value": value})))
 
 
 def _read(path):
-    return json.loads(path.read_text("utf-8"))
+    return strict_json.numbers(strict_json.unsealed(strict_json.loads(path.read_bytes()))["value"])

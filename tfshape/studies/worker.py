@@ -1,20 +1,22 @@
 """Running one task: in a process of `Local`'s, which this file is the main program of, or in one of Ray's.
 
 A task is a dict of JSON values: `function`, `folder`, `config` and `trials`, a list of numbers. The reply has, for each
-trial, {"seconds": s, "result": r} or {"seconds": s, "error": words}.
+trial, {"seconds": s, "result": r} or {"seconds": s, "error": words}; with also {"full": path} where the disk was full.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
-import json
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
+
+from tfshape import strict_json
 
 MEMORY_EXIT = 77  # the exit code of a worker that took more memory than it may
 _LOOK_SECONDS = 0.25
@@ -42,6 +44,10 @@ def _one(task, trial):
     except Exception as error:
         lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         result = {"error": f"{type(error).__name__}: {error}\n{lines}"}
+        while error is not None:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                result["full"] = str(error.filename or task["folder"])
+            error = error.__cause__ or error.__context__
     return {"seconds": time.perf_counter() - start, **result}
 
 
@@ -83,8 +89,8 @@ def main():
 
     threading.Thread(target=watch, daemon=True).start()
     for line in sys.stdin:
-        found = execute(json.loads(line))
-        print(json.dumps({"replies": found, "memory": memory()}), file=replies, flush=True)
+        found = execute(strict_json.loads(line))
+        print(strict_json.dumps({"replies": found, "memory": memory()}), file=replies, flush=True)
 
 
 if __name__ == "__main__":
