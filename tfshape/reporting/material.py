@@ -206,9 +206,11 @@ def _drawable(arrays: dict[str, Any]) -> dict[str, Any]:
     """At most `MOST_PICTURES` of the arrays. Raises ValueError unless they fit together."""
     for name, labels in (("poison", ("poison_label", "base_label")), ("target", ("target_label", "intended_label"))):
         for label in labels:
-            shape = np.shape(arrays.get(label))
-            if name not in arrays or shape != arrays[name].shape[:1] or arrays[label].dtype.kind not in "iu":
+            if name not in arrays or label not in arrays:
+                raise ValueError(f"it has no {name} or no {label}")
+            shape = arrays[label].shape
+            if shape != arrays[name].shape[:1] or arrays[label].dtype.kind not in "iu":
                 raise ValueError(f"{label} must be one integer for each {name}")
-    if np.shape(arrays.get("base")) != arrays["poison"].shape:
+    if "base" not in arrays or arrays["base"].shape != arrays["poison"].shape:
         raise ValueError("base must have the shape of poison")
     return {name: array[:MOST_PICTURES] for name, array in arrays.items()}
