@@ -28,7 +28,7 @@ flags.DEFINE_bool("quiet", False, "no progress bar and no messages; only results
 
 
 def run(main):
-    """Parses the flags, calls `main()` and exits: 0 done, 2 a value that is not allowed, 1 out of memory, 130 interrupted.
+    """Parses the flags, calls `main()` and exits: 0 done, 1 out of memory, 2 a value that is not allowed, 130 Ctrl-C.
 
     Args:
         main: function without arguments; its module's docstring and flags are the help text. A ValueError raised
@@ -47,6 +47,8 @@ def run(main):
     except BaseException as error:
         interrupt.ends_at_once()
         code = _explain(main.__module__.rsplit(".", 1)[-1], error)
+        if code is None:
+            raise
     interrupt.ends_at_once()
     sys.exit(code)
 
@@ -62,14 +64,14 @@ def _parse_and_call(main):
 
 
 def _explain(program, error):
-    """Says in a line on stderr what ended the program, and returns its exit code. Raises it again if it is a bug."""
+    """Says in a line on stderr what ended the program, and returns its exit code; None for a bug."""
     if interrupt.received() or isinstance(error, KeyboardInterrupt):
         _say(program, "interrupted; finished work is kept")
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         interrupt.leave()  # an interrupted TensorFlow need not end well
     if isinstance(error, SystemExit):
-        return error.code
+        return error.code or 0
     if isinstance(error, BrokenPipeError):  # its reader has seen enough: `… --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -82,7 +84,7 @@ def _explain(program, error):
     elif not isinstance(error, flags.Error) and not (
         isinstance(error, ValueError) and traceback.extract_tb(error.__traceback__)[-1].filename.startswith(PACKAGE)
     ):
-        raise
+        return None
     _say(program, error)
     return 2
 

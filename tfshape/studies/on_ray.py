@@ -12,7 +12,7 @@ from tfshape.evaluation.experiment import require
 from tfshape.studies import worker
 
 _LOOPBACK = "127.0.0.1"
-_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # unless it is 0, newer Ray replaces the loopback address by an outer one
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # unless it is 0, newer Ray takes an outer address instead of loopback
 
 
 class OnRay:
@@ -20,8 +20,9 @@ class OnRay:
 
     Attributes:
         address: of a running cluster, as `ray.init` takes it ("auto": the one that this machine is part of); None
-            starts one on this machine for as long as the study runs, out of reach of other machines. Machines of a cluster need tfshape installed, and
-            should see the study's folder under the same path; one that does not keeps a cache of its own there.
+            starts one on this machine for as long as the study runs, which no other machine can reach. Machines of a
+            cluster need tfshape installed, and should see the study's folder under the same path; one that does not
+            keeps a cache of its own there.
         workers: cores of the cluster that is started, >= 1; None: all. Not for a running cluster, which has its own.
 
     Raises:
@@ -96,7 +97,7 @@ class OnRay:
 
 @contextlib.contextmanager
 def _workers_import_as_we_do():
-    """Ray lets workers import from the working directory: while it starts, that is one this process imports from too."""
+    """Ray has workers import from the working directory, so while it starts that is one we import from anyway."""
     here, path = os.getcwd(), os.environ.get("PYTHONPATH")
     home = sys.path[0] or here
     os.environ["PYTHONPATH"] = worker.import_path()
