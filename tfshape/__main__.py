@@ -40,7 +40,11 @@ def main() -> int | None:
 def run(name: str) -> int | None:
     """Runs a binary on the flags in `sys.argv`."""
     interrupt.ends_at_once()
-    return importlib.import_module(f"tfshape.cli.{name}").run()
+    from tfshape.cli import common
+
+    with common.explained(name):
+        module = importlib.import_module(f"tfshape.cli.{name}")
+    return module.run()
 
 
 def __getattr__(name):

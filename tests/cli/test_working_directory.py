@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pathlib
 import pkgutil
 import sys
 import time
@@ -31,15 +32,13 @@ def sprung(folder):
     return path.read_text().split() if path.exists() else []
 
 
-def test_evaluate_sweep_and_report(traps):
+def test_sweep_with_its_worker_and_report(traps):
     # an empty entry of PYTHONPATH means the working directory
-    done = started.run(traps, "evaluate", *started.TINY, "--trials=1", "--output_dir=one", PYTHONPATH=":/nowhere:")
+    flags = (*started.TINY, "--trials=1", "--workers=1", "--output_dir=study")
+    done = started.run(traps, "sweep", *flags, PYTHONPATH=":/nowhere:")
     assert (done.returncode, sprung(traps)) == (0, []), done.stderr
-    done = started.run(traps, "sweep", *started.TINY, "--trials=2", "--workers=2", "--output_dir=two")
+    done = started.run(traps, "report", "study")
     assert (done.returncode, sprung(traps)) == (0, []), done.stderr
-    done = started.run(traps, "report", "two")
-    assert (done.returncode, sprung(traps)) == (0, []), done.stderr
-    assert (traps / "two" / "report.html").exists() or list((traps / "two").glob("report*"))
 
 
 @pytest.mark.slow
@@ -81,13 +80,31 @@ def descendants(pid):
     return found
 
 
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+DRIVER = """
+import sys
+from tfshape import studies
+study = studies.Study(sys.argv[1], (studies.Point({"seed": 1, "seconds": 0.5}, 2, {}),), "studies_helpers:tiny")
+assert studies.run(study, studies.OnRay(workers=1))["done"] == 2
+"""
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is an extra")
-def test_ray_imports_nothing_from_there_and_listens_on_loopback_only(traps):
-    flags = (*started.TINY, "--trials=2", "--runner=ray", "--workers=1", "--output_dir=three")
-    process, seen = started.start(traps, "sweep", *flags), set()
+@pytest.mark.parametrize("command", ["script", pytest.param("sweep", marks=pytest.mark.slow)])
+def test_ray_imports_nothing_from_there_and_listens_on_loopback_only(traps, tmp_path, command):
+    if command == "script":  # whose workers import from where it does: its own folder, and PYTHONPATH
+        script = tmp_path / "script.py"
+        script.write_text(DRIVER)
+        helpers = started.BIN.parent / "tests" / "studies"
+        path = os.pathsep.join([str(started.BIN.parent), str(helpers)])
+        process = started.start(traps, pathlib.Path(sys.executable), script, "study", PYTHONPATH=path)
+    else:
+        flags = (*started.TINY, "--trials=2", "--runner=ray", "--workers=1", "--output_dir=study")
+        process = started.start(traps, "sweep", *flags)
+    seen = set()
     while process.poll() is None:
         seen |= listening(descendants(process.pid))
         time.sleep(0.2)
     done = started.end(process)
     assert (done.returncode, sprung(traps)) == (0, []), done.stderr
-    assert seen and seen <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert seen and seen <= LOOPBACK

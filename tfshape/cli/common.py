@@ -41,16 +41,23 @@ def run(main):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every locale can encode what we print
     interrupt.raises()
-    try:
+    with explained(main.__module__.rsplit(".", 1)[-1]):
         _parse_and_call(main)
-        code = 0
+    interrupt.ends_at_once()
+    sys.exit(0)
+
+
+@contextlib.contextmanager
+def explained(program):
+    """Ends `program` by a line on stderr and its exit code if what is inside raises, unless that is a bug of ours."""
+    try:
+        yield
     except BaseException as error:
         interrupt.ends_at_once()
-        code = _explain(main.__module__.rsplit(".", 1)[-1], error)
+        code = _explain(program, error)
         if code is None:
             raise
-    interrupt.ends_at_once()
-    sys.exit(code)
+        sys.exit(code)
 
 
 def _parse_and_call(main):

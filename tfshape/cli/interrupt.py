@@ -12,7 +12,7 @@ CODE = 130
 _interrupted = False
 
 
-def leave(*_: Any, _exit=os._exit) -> None:
+def leave(*_: Any, _exit: Any = os._exit) -> None:
     """A handler of signals that ends this process at once: nothing is unwound, so nothing can go wrong meanwhile."""
     _exit(CODE)
 
