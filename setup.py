@@ -55,15 +55,15 @@ setuptools.setup(
     },
     entry_points={
         "console_scripts": [
-            "tfshape-analyze = tfshape.cli.analyze:run",
-            "tfshape-audit = tfshape.cli.audit:run",
-            "tfshape-benchmark = tfshape.cli.benchmark:run",
-            "tfshape-craft = tfshape.cli.craft:run",
-            "tfshape-evaluate = tfshape.cli.evaluate:run",
-            "tfshape-poison = tfshape.cli.poison:run",
-            "tfshape-report = tfshape.cli.report:run",
-            "tfshape-reproduce = tfshape.cli.reproduce:run",
-            "tfshape-sweep = tfshape.cli.sweep:run",
+            "tfshape-analyze = tfshape.__main__:analyze",
+            "tfshape-audit = tfshape.__main__:audit",
+            "tfshape-benchmark = tfshape.__main__:benchmark",
+            "tfshape-craft = tfshape.__main__:craft",
+            "tfshape-evaluate = tfshape.__main__:evaluate",
+            "tfshape-poison = tfshape.__main__:poison",
+            "tfshape-report = tfshape.__main__:report",
+            "tfshape-reproduce = tfshape.__main__:reproduce",
+            "tfshape-sweep = tfshape.__main__:sweep",
         ]
     },
     classifiers=[

@@ -2,14 +2,20 @@
 
 import os
 import pathlib
+import re
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import keras
 import pytest
 
 BIN = pathlib.Path(__file__).resolve().parents[2] / "bin"
+CONSTRAINTS = BIN.parent / "constraints.txt"
+PINS = runpy.run_path(str(BIN / "_make_venv.py"))["_pins"]
 
 
 @pytest.fixture
@@ -23,8 +29,9 @@ def checkout(tmp_path):
     (root / "setup.py").write_text(
         "import setuptools\nsetuptools.setup(name='toy', py_modules=['keras'], extras_require={'test': []})\n"
     )
-    (root / "constraints.txt").write_text("six==1.17.0\n")
-    (root / "constraints-keras3.txt").write_text("six==1.17.0\n")
+    pins = "".join(pin for name in ("setuptools", "six", "wheel") for pin in PINS(CONSTRAINTS.read_text())[name])
+    for name in ("constraints.txt", "constraints-keras3.txt"):
+        (root / name).write_text(pins)
     script = root / "bin" / "which"
     script.write_text(
         '#!/bin/sh\n. "$(dirname -- "$0")/_environment.sh"\nexec "$python" -c "import sys; print(sys.prefix)"\n'
@@ -33,10 +40,10 @@ def checkout(tmp_path):
     return root
 
 
-def which(root, path, **variables):
+def which(root, path, cwd="/", **variables):
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     env.update(variables, PATH=path)
-    return subprocess.run([root / "bin" / "which"], env=env, capture_output=True, text=True, cwd="/")
+    return subprocess.run([root / "bin" / "which"], env=env, capture_output=True, text=True, cwd=cwd)
 
 
 def path_with(folder, **commands):
@@ -86,11 +93,11 @@ def test_a_python_of_the_other_stack_is_not_used(checkout, tmp_path):
     path = path_with(tmp_path / "bin", python3=f'PYTHONPATH="{BIN.parent}" exec "{sys.executable}" "$@"')
     own = "keras3" if other == "main" else "main"
     assert which(checkout, path, stack=own).stdout.strip() == sys.prefix
-    (checkout / "constraints-keras3.txt").write_text("no such requirement\n")
     (checkout / "setup.py").write_text("raise SystemExit('broken on purpose')\n")
     done = which(checkout, path, stack=other)  # makes its own, or has no Python for it
     assert done.returncode == 1 and done.stdout == ""
     assert f"installing into .venv{'-keras3' * (other == 'keras3')} failed" in done.stderr or "no Python" in done.stderr
+    assert done.stderr.count("\n") <= 2
 
 
 @pytest.mark.parametrize("flag", ["--stack=jax", "--stack="])
@@ -104,7 +111,12 @@ def test_venv_is_made_once_and_rebuilt_if_half_made_or_outdated(checkout, tmp_pa
     # This Python without what is installed in its environment.
     path = path_with(tmp_path / "bin", python3_11=f'exec "{real_python()}" -I "$@"', python3="exit 1")
     prefix = str(checkout / ".venv")
-    first = which(checkout, path, PYTHONDONTWRITEBYTECODE="1")
+    sprung, downloaded = tmp_path / "sprung", tmp_path / "downloaded"
+    downloaded.mkdir()
+    for name in ("ensurepip", "venv", "pip", "logging", "setuptools", "runpy", "sitecustomize"):
+        (downloaded / f"{name}.py").write_text(f"open({str(sprung)!r}, 'a').write({name!r})\nraise ImportError\n")
+    first = which(checkout, path, cwd=downloaded, PYTHONPATH=":", PYTHONDONTWRITEBYTECODE="1")
+    assert not sprung.exists(), sprung.read_text()  # nothing is imported from where it was started
     assert (first.returncode, first.stdout.strip()) == (0, prefix), first.stderr
     assert first.stderr.count("tfshape:") == 1 and "setting up .venv" in first.stderr
     assert list((checkout / "__pycache__").glob("keras.*.pyc"))  # what all runs import is compiled once for all
@@ -119,5 +131,63 @@ def test_venv_is_made_once_and_rebuilt_if_half_made_or_outdated(checkout, tmp_pa
 
     (checkout / "setup.py").write_text("raise SystemExit('broken on purpose')\n")  # an outdated one is rebuilt, too
     done = which(checkout, path)
-    assert done.returncode == 1 and "rebuilding" in done.stderr and "installing into .venv failed" in done.stderr
+    assert done.returncode == 1 and not (checkout / ".venv" / "ready").exists()
+    first, last = done.stderr.splitlines()
+    assert "rebuilding" in first and last.startswith("tfshape: installing into .venv failed: broken on purpose; ")
+    assert last.endswith(f"all that pip said is in {checkout / '.venv' / 'pip.log'}")
+
+
+def python3_11(tmp_path):
+    return path_with(tmp_path / "bin", python3_11=f'exec "{real_python()}" -I "$@"', python3="exit 1")
+
+
+def test_what_is_not_the_file_that_was_pinned_is_not_installed(checkout, tmp_path):
+    text = (checkout / "constraints.txt").read_text()
+    (checkout / "constraints.txt").write_text(re.sub(r"(?<=\n    --hash=sha256:)\w{4}", "0000", text))
+    done = which(checkout, python3_11(tmp_path))
+    assert done.returncode == 1 and not (checkout / ".venv" / "ready").exists()
+    assert "hash" in done.stderr.lower() and done.stderr.count("\n") == 2, done.stderr
+
+
+@pytest.mark.parametrize("constraints", ["constraints.txt", "constraints-keras3.txt"])
+def test_every_pin_has_its_hashes(constraints):
+    text = (BIN.parent / constraints).read_text()
+    pins = [pin for named in PINS(text).values() for pin in named]
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}\b", pin) for pin in pins) and "://" not in text
+    assert len(pins) == len(re.findall(r"^[^ #\n]", text, re.MULTILINE))
+
+
+def test_a_checkout_that_cannot_be_written_is_one_line_and_runs_what_is_there(checkout, tmp_path):
+    (checkout / ".venv.lock").mkdir()  # no file can be opened there, whoever asks
+    path = python3_11(tmp_path)
+    done = which(checkout, path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert f"{checkout / '.venv'} cannot be made" in done.stderr and "BUILD.md" in done.stderr
+
+    stamp = subprocess.run(
+        ["cksum"],
+        input=(checkout / "setup.py").read_bytes() + (checkout / "constraints.txt").read_bytes(),
+        capture_output=True,
+    ).stdout
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(real_python())
+    (checkout / ".venv" / "ready").write_bytes(stamp)
+    done = which(checkout, path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 1.5, 3.0])
+def test_interrupted_set_up(checkout, tmp_path, seconds):
+    process = subprocess.Popen(
+        [checkout / "bin" / "which"],
+        env={"PATH": python3_11(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+    err = process.communicate(timeout=30)[1]
+    assert process.returncode in (130, -signal.SIGINT) and err.count("\n") <= 1 and "Traceback" not in err, err
     assert not (checkout / ".venv" / "ready").exists()

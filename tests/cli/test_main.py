@@ -27,9 +27,28 @@ def test_list():
 def test_every_binary_has_help_a_file_and_an_entry_point(name):
     done = run(name, "--help")
     assert done.returncode == 0 and f"bin/{name}" in done.stdout and "--[no]quiet" in done.stdout
-    assert f"-m tfshape {name} " in (ROOT / "bin" / name).read_text()
-    assert f"tfshape-{name} = tfshape.cli.{name}:run" in (ROOT / "setup.py").read_text()
+    assert f"\nrun {name} " in (ROOT / "bin" / name).read_text()
+    assert f"tfshape-{name} = tfshape.__main__:{name}" in (ROOT / "setup.py").read_text()
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_help_in_a_locale_that_cannot_encode_it(encoding):
+    command = [sys.executable, "-m", "tfshape", "evaluate", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, b"") and rb"\u2026" in done.stdout
+
+
+def test_out_of_memory_is_one_line(tmp_path):
+    (tmp_path / "toy.py").write_text(
+        "from tfshape.cli import common\n"
+        "def main():\n    try:\n        bytes(1 << 60)\n"
+        "    except MemoryError as error:\n        raise RuntimeError('of a library') from error\n"
+        "common.run(main)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, tmp_path / "toy.py"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "__main__: out of memory: MemoryError\n")
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

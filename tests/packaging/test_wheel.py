@@ -87,16 +87,25 @@ def test_the_sdist_builds_the_same_wheel(dist, tmp_path):
 
 @pytest.mark.parametrize(
     ("constraints", "python"),
-    [("constraints.txt", "3.11"), ("constraints-keras3.txt", "3.12"), ("constraints-keras3.txt", "3.13")],
+    [
+        ("constraints.txt", "3.9"),
+        ("constraints.txt", "3.10"),
+        ("constraints.txt", "3.11"),
+        ("constraints-keras3.txt", "3.12"),
+        ("constraints-keras3.txt", "3.13"),
+    ],
 )
 def test_constraints_meet_what_setup_asks_for(constraints, python):
     pins = {}
     for line in (ROOT / constraints).read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            pin = Requirement(line)
-            if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+        if line and line[0] not in "# ":
+            pin = Requirement(line.rstrip("\\"))
+            if pin.marker is None or pin.marker.evaluate({"python_full_version": f"{python}.0"}):
                 pins[re.sub(r"[-_.]+", "-", pin.name).lower()] = str(pin.specifier)[2:]
     asked = [Requirement(text) for text in importlib.metadata.requires("tfshape")]
+    asked += map(
+        Requirement, re.findall('"(setuptools==.*?)"', (ROOT / "pyproject.toml").read_text("utf-8").split("[tool")[0])
+    )
     for wanted in asked:
         for extra in ("", "test", "ray", "dev"):
             if wanted.marker is None or wanted.marker.evaluate({"python_version": python, "extra": extra}):

@@ -130,7 +130,8 @@ class Settings:
 
 def versions(flag, python, packages):
     """package -> its version in another interpreter. Raises ValueError, naming `flag`, if one is missing there."""
-    code = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+    code = "import sys; sys.path[:] = filter(None, sys.path)\n"  # not from the working directory
+    code += "import importlib.metadata as m, json; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
     try:
         options = {"capture_output": True, "text": True, "env": environment(False), "timeout": _ASKED}
         return json.loads(subprocess.run([python, "-c", code, *packages], check=True, **options).stdout)

@@ -3,11 +3,11 @@
 import contextlib
 import importlib.abc
 import importlib.util
+import io
 import math
 import os
 import pathlib
 import re
-import signal
 import sys
 import tempfile
 import time
@@ -16,6 +16,7 @@ import traceback
 from absl import flags
 
 from tfshape import banner, checks, datasets
+from tfshape.cli import interrupt
 
 FLAGS = flags.FLAGS
 LINE_SECONDS = 15
@@ -24,15 +25,13 @@ LONGEST = 900  # characters of an error
 _DIGITS = 18  # of an integer in a list
 PACKAGE = str(pathlib.Path(__file__).resolve().parents[1])
 
-_interrupts: list[int] = []
-
 flags.DEFINE_bool("help", False, "show this binary's flags", short_name="h")
 flags.DEFINE_bool("helpfull", False, "show the flags of every module")
 flags.DEFINE_bool("quiet", False, "no progress bar and no messages; only results and errors")
 
 
 def run(main):
-    """Parses the flags, calls `main()` and exits: 0 done, 2 a value that is not allowed, 130 interrupted.
+    """Parses the flags, calls `main()` and exits: 0 done, 1 out of memory, 2 a value that is not allowed, 130 Ctrl-C.
 
     Args:
         main: function without arguments; its module's docstring and flags are the help text. A ValueError raised
@@ -41,31 +40,76 @@ def run(main):
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides its banner; failures still raise
     sys.meta_path.insert(0, _QuietTensorFlow())
-    program = main.__module__.rsplit(".", 1)[-1]
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        rest = _parse(sys.argv)
-        if FLAGS.help or FLAGS.helpfull:
-            print(_help(main, FLAGS.helpfull))
-            sys.exit(0)
-        _check(rest)
-        main()
-    except flags.Error as error:
-        _fail(program, error)
-    except ValueError as error:
-        if not traceback.extract_tb(error.__traceback__)[-1].filename.startswith(PACKAGE):
-            raise
-        _fail(program, error)
-    except BrokenPipeError:  # its reader has seen enough: `… --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _fail(program, f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; finished work is kept", file=sys.stderr)
-        sys.exit(130)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every locale can encode what we print
+    interrupt.raises()
+    with explained(main.__module__.rsplit(".", 1)[-1]):
+        _parse_and_call(main)
+    interrupt.ends_at_once()
     sys.exit(0)
+
+
+@contextlib.contextmanager
+def explained(program):
+    """Ends `program` by a line on stderr and its exit code if what is inside raises, unless that is a bug of ours."""
+    try:
+        yield
+    except BaseException as error:
+        interrupt.ends_at_once()
+        code = _explain(program, error)
+        if code is None:
+            raise
+        sys.exit(code)
+
+
+def _parse_and_call(main):
+    rest = _parse(sys.argv)
+    if FLAGS.help or FLAGS.helpfull:
+        print(_help(main, FLAGS.helpfull))
+        return
+    _check(rest)
+    main()
+
+
+def _explain(program, error):
+    """Says in a line on stderr what ended the program, and returns its exit code; None for a bug."""
+    if interrupt.received() or isinstance(error, KeyboardInterrupt):
+        _say(program, "interrupted; finished work is kept")
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        interrupt.leave()  # an interrupted TensorFlow need not end well
+    if isinstance(error, SystemExit):
+        return error.code or 0
+    if isinstance(error, BrokenPipeError):  # its reader has seen enough: `… --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    short = _short_of_memory(error)
+    if short:
+        _say(program, f"out of memory: {short}")
+        return 1
+    if isinstance(error, OSError) and error.filename is not None:
+        error = f"{error.filename}: {error.strerror}"
+    elif not isinstance(error, flags.Error) and not (
+        isinstance(error, ValueError) and traceback.extract_tb(error.__traceback__)[-1].filename.startswith(PACKAGE)
+    ):
+        return None
+    _say(program, error)
+    return 2
+
+
+_MEMORY = re.compile("cannot allocate memory|failed to map segment|bad_alloc|oom when|can't start new thread", re.I)
+
+
+def _short_of_memory(error):
+    """The line of an error, or of what it came from, that says that there was not enough memory, or None."""
+    while error is not None:
+        lines = str(error).splitlines()
+        found = next((line.strip() for line in lines if _MEMORY.search(line)), None)
+        if found is not None or isinstance(error, MemoryError):
+            return found or (lines[0] if lines else type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def bound(low, high, *names):
@@ -186,13 +230,8 @@ def progress():
         yield show
 
 
-def _interrupt(number, frame):
-    _interrupts.append(number)
-    raise KeyboardInterrupt
-
-
 def _stop_if_interrupted():
-    if _interrupts:  # while TensorFlow called back into Python, where what is raised gets lost
+    if interrupt.received():  # while TensorFlow called back into Python, where what is raised gets lost
         raise KeyboardInterrupt
 
 
@@ -262,10 +301,9 @@ def _check(rest):
         checks.require(name, not isinstance(value, str) or value.strip(), "non-empty", value)
 
 
-def _fail(program, message):
+def _say(program, message):
     text = checks.escaped(" ".join(str(message).split()))
     print(f"{program}: {text if len(text) <= LONGEST else f'{text[:LONGEST]}…'}", file=sys.stderr)
-    sys.exit(2)
 
 
 def _help(main, full):

@@ -9,14 +9,19 @@ import subprocess
 import sys
 from typing import Any
 
-import tfshape
 from tfshape import checks, folders, strict_json
-from tfshape.studies.worker import MEMORY_EXIT
+from tfshape.studies.worker import MEMORY_EXIT, import_path
 
 _GIGABYTE = 1 << 30
 _LEAST = 1.0  # gigabytes of a worker with TensorFlow and a small dataset
 _SMALLEST = 0.5  # gigabytes with which one may just start
 _RENEWED = 0.75  # of its memory bound, from which a worker is replaced between trials
+
+# Ctrl-C is the driver's to answer, and the working directory, which -c puts first, nothing to import from.
+_PROGRAM = (
+    "import sys; sys.path[:] = filter(None, sys.path); import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "from tfshape.studies import worker; worker.main()"
+)
 
 
 class Local:
@@ -112,12 +117,11 @@ class Local:
         return found
 
     def _start(self):
-        source = str(pathlib.Path(tfshape.__file__).parents[1])
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         environment = {**os.environ, **dict.fromkeys(names, self._threads)}
-        environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment["PYTHONPATH"] = import_path()
         worker = _Worker(
-            [sys.executable, "-m", "tfshape.studies.worker", str(self._share), str(os.getpid())],
+            [sys.executable, "-c", _PROGRAM, str(self._share), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._output,

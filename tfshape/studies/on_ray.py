@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import Any
 
 from tfshape import checks, strict_json
 from tfshape.studies import worker
 from tfshape.studies.local import most_workers
+
+_LOOPBACK = "127.0.0.1"
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # unless it is 0, newer Ray takes an outer address instead of loopback
 
 
 class OnRay:
@@ -15,8 +20,9 @@ class OnRay:
 
     Attributes:
         address: of a running cluster, as `ray.init` takes it ("auto": the one that this machine is part of); None
-            starts one on this machine for as long as the study runs. Machines of a cluster need tfshape installed, and
-            should see the study's folder under the same path; one that does not keeps a cache of its own there.
+            starts one on this machine for as long as the study runs, which no other machine can reach. Machines of a
+            cluster need tfshape installed, and should see the study's folder under the same path; one that does not
+            keeps a cache of its own there.
         workers: cores of the cluster that is started, >= 1; None: all. Not for a running cluster, which has its own.
 
     Raises:
@@ -26,6 +32,8 @@ class OnRay:
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         checks.require("workers", workers is None or address is None, "None for a running cluster", workers)
         workers = None if workers is None else checks.integer("workers", workers, 1, most_workers())
+        if address is None:
+            os.environ.setdefault(_CLUSTERS, "0")  # Ray reads it when it is imported
         try:
             import ray
         except ImportError:
@@ -41,10 +49,15 @@ class OnRay:
             config = {"prestart_worker_first_driver": False, "worker_register_timeout_seconds": 20}
             config["worker_niceness"] = 0  # as local workers; 15 is the default
             options = {"include_dashboard": False, "num_cpus": self._workers, "_system_config": config}
+            options["_node_ip_address"] = _LOOPBACK  # whoever reaches its ports can run code
         try:
-            self._ray.init(address=self._address or "local", log_to_driver=False, logging_level="ERROR", **options)
+            with _workers_import_as_we_do():
+                self._ray.init(address=self._address or "local", log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError) as error:
             raise ValueError(f"address={self._address!r}: no Ray cluster there ({_line(error)})") from None
+        if self._address is None and self._ray.util.get_node_ip_address() != _LOOPBACK:
+            self._ray.shutdown()
+            raise ValueError(f"address=None: other machines could reach it; set {_CLUSTERS}=0 before importing ray")
         # a dead worker's trial is tried again by the driver, as with every runner
         self._execute = self._ray.remote(num_cpus=1, max_retries=0)(_execute)
         return self
@@ -64,7 +77,8 @@ class OnRay:
 
     def submit(self, task: dict[str, Any]) -> None:
         """Starts a task, a dict as `worker.execute` takes it."""
-        self._running[self._execute.remote(strict_json.dumps(task))] = task
+        folder = os.getcwd() if self._address is None else None
+        self._running[self._execute.remote(strict_json.dumps(task), folder)] = task
 
     def wait(self, seconds: float) -> list[tuple[dict, list | None, str | None]]:
         """What came of tasks; see `Local.wait`."""
@@ -81,7 +95,26 @@ class OnRay:
         return found
 
 
-def _execute(task):
+@contextlib.contextmanager
+def _workers_import_as_we_do():
+    """Ray has workers import from the working directory, so while it starts that is one we import from anyway."""
+    here, path = os.getcwd(), os.environ.get("PYTHONPATH")
+    home = sys.path[0] or here
+    os.environ["PYTHONPATH"] = worker.import_path()
+    os.chdir(home if os.path.isdir(home) else "/")
+    try:
+        yield
+    finally:
+        os.chdir(here)
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+
+
+def _execute(task, folder):
+    if folder is not None:
+        os.chdir(folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")

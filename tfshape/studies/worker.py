@@ -1,4 +1,4 @@
-"""Running one task: in a process of `Local`'s, which this file is the main program of, or in one of Ray's.
+"""Running one task: in a process of `Local`'s, which run `main`, or in one of Ray's.
 
 A task is a dict of JSON values: `function`, `folder`, `config` and `trials`, a list of numbers. The reply has, for each
 trial, {"seconds": s, "result": r} or {"seconds": s, "error": words}; with also {"full": path} where the disk was full.
@@ -10,7 +10,7 @@ import errno
 import functools
 import importlib
 import os
-import signal
+import pathlib
 import sys
 import threading
 import time
@@ -68,13 +68,19 @@ def memory():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def import_path():
+    """The PYTHONPATH by which a worker imports from where this process does."""
+    source = str(pathlib.Path(__file__).resolve().parents[2])
+    entries = [entry or os.getcwd() for entry in sys.path if not entry or os.path.isabs(entry)]
+    return os.pathsep.join(entries if source in entries else [source, *entries])
+
+
 def main():
     """Reads tasks from standard input, a line of JSON each, and writes the replies to standard output.
 
     Ends when its input does, when its parent has died, or when it holds too many bytes. Arguments: how many, and the
     parent's process number, for it may have died before this process could ask.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
     limit, parent = map(int, sys.argv[1:])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is not a reply
@@ -91,7 +97,3 @@ def main():
     for line in sys.stdin:
         found = execute(strict_json.loads(line))
         print(strict_json.dumps({"replies": found, "memory": memory()}), file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    main()
