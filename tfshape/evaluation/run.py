@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from tfshape import attacks, calls, datasets, models, poison
+from tfshape import attacks, calls, datasets, graphs, models, poison
 from tfshape.evaluation import accounting, choices, distribution, victims
 from tfshape.evaluation.experiment import Experiment, require, require_engine
 from tfshape.evaluation.provenance import provenance
@@ -47,9 +47,11 @@ def evaluate(
     work = victims_of(e, defenses, prepared.counts)
     trials = len(prepared.settings)
     total, done, note = trials * len(work), 0, progress or (lambda done, total, words: None)
-    for trial, setting in enumerate(prepared.settings):
+    for trial, shared in enumerate(prepared.settings):
+        setting = dataclasses.replace(shared)  # its models and arrays live as long as the trial
         crafted: dict = {}
         known: dict = {}
+        graphs.free()
         for count, name, data in work:
             missing = results.find(trial, count, name, data) is None
             if distribution.from_leader(e.distribute, missing):
