@@ -31,6 +31,7 @@ TOP = {
     "banner",
     "calls",
     "checks",
+    "graphs",
     "files",
     "folders",
     "plugins",

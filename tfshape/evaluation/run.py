@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from tfshape import attacks, calls, checks, datasets, folders, models, poison
+from tfshape import attacks, calls, checks, datasets, folders, graphs, models, poison
 from tfshape.evaluation import accounting, choices, distribution, victims
 from tfshape.evaluation.experiment import Experiment, require_engine
 from tfshape.evaluation.provenance import provenance
@@ -61,9 +61,11 @@ def _run(e: Experiment, prepared: Plan, results: Results, progress: Any) -> Resu
     work = victims_of(e, defenses, prepared.counts)
     trials = len(prepared.settings)
     total, done, note = trials * len(work), 0, progress or (lambda done, total, words: None)
-    for trial, setting in enumerate(prepared.settings):
+    for trial, shared in enumerate(prepared.settings):
+        setting = dataclasses.replace(shared)  # its models and arrays live as long as the trial
         crafted: dict = {}
         known: dict = {}
+        graphs.free()
         for count, name, data in work:
             missing = results.find(trial, count, name, data) is None
             if distribution.from_leader(e.distribute, missing):

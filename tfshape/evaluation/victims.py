@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from tfshape import attacks, checks, models, poison, shaping
+from tfshape import attacks, checks, graphs, models, poison, shaping
 from tfshape.evaluation import accounting, distribution
 from tfshape.evaluation.experiment import Experiment
 
@@ -117,7 +117,8 @@ class Setting:
     def craft(self, num_poisons, shaper=None):
         """The trial's `Poisons`, and the seconds that choosing the target and crafting took."""
         start = time.perf_counter()
-        return self.attack.craft(self.problem(num_poisons, shaper)), time.perf_counter() - start
+        with graphs.collectable():
+            return self.attack.craft(self.problem(num_poisons, shaper)), time.perf_counter() - start
 
     def new_victim(self):
         """An untrained victim: the same for every defense of the trial."""

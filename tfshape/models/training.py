@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import checks, graphs
 
 if TYPE_CHECKING:
     import keras
@@ -110,9 +110,9 @@ def fit(
     )
     if loss is None and model.built:
         _make_variables(model, batches.element_spec)
-    return model.fit(
-        batches, epochs=recipe.epochs, steps_per_epoch=steps, callbacks=list(callbacks), shuffle=False, verbose=0
-    )
+    options = {"epochs": recipe.epochs, "steps_per_epoch": steps, "shuffle": False, "verbose": 0}
+    with graphs.collectable():
+        return model.fit(batches, callbacks=list(callbacks), **options)
 
 
 def _make_variables(model, spec):

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 
-from tfshape import strict_json
+from tfshape import graphs, strict_json
 
 MEMORY_EXIT = 77  # the exit code of a worker that took more memory than it may
 _LOOK_SECONDS = 0.25
@@ -24,6 +24,13 @@ _LOOK_SECONDS = 0.25
 
 def execute(task):
     """Runs the trials of a task. Returns a list with a reply a trial; whatever a trial raises is one."""
+    try:
+        return _execute(task)
+    finally:
+        graphs.free()
+
+
+def _execute(task):
     trials, start = task["trials"], time.perf_counter()
     if len(trials) > 1:
         try:
