@@ -60,8 +60,8 @@ def test_an_unknown_attack_is_named_with_the_known_ones():
         ({"finetune_indices": [3]}, "finetune_indices must be None for scenario scratch"),
         ({"targets": (ts.attacks.Target(30, 0, 1),)}, "target index"),
         ({"targets": (ts.attacks.Target(0, 0, 3),)}, "intended_label"),
-        ({"targets": (ts.attacks.Target(1, 0, 2),)}, "true_label of test example 1"),
-        ({"targets": (ts.attacks.Target(1, 1, 1),)}, "must not be the true class"),
+        ({"targets": (ts.attacks.Target(1, 0, 2),)}, "true_label must be 1, the class of test example 1, got 0"),
+        ({"targets": (ts.attacks.Target(1, 1, 1),)}, "intended_label must be another class than the true one, got 1"),
     ],
 )
 def test_a_problem_that_cannot_be_is_refused_by_the_name_of_the_argument(rng, changes, words):
@@ -126,7 +126,7 @@ def test_index_rule_takes_the_example_and_the_class_it_names(rng):
         ("index:1:2:3", "target_rule must be"),
         ("index:30", "from 0 to 29"),
         ("index:4:3", "from 0 to 2"),
-        ("index:4:1", "must not be that of test example 4"),
+        ("index:4:1", "must be another class than that of test example 4, got 1"),
         ("runner_up", "needs the logits"),
     ],
 )

@@ -50,7 +50,7 @@ def test_the_worker_of_art_takes_the_weights_that_keras_gives():
 def test_flags_of_other_suites_are_refused(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for flags, words in (
-        (["--suite=attacks", "--models=mlp"], "models=['mlp']: is a flag of --suite=shaping"),
+        (["--suite=attacks", "--models=mlp"], "models must be left out unless suite is shaping, got ['mlp']"),
         (["--suite=poison", "--art_python=x"], "art_python='x': is a flag of --suite=attacks"),
         (["--suite=attacks", "--art_python=/nowhere/python"], "art_python='/nowhere/python': cannot be run"),
     ):

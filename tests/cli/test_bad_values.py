@@ -232,7 +232,7 @@ def test_a_flagfile_that_is_not_there_or_a_folder(tmp_path):
 def test_more_workers_than_the_memory_can_hold(tmp_path):
     done = forked.run(tmp_path, "sweep", *FLAGS["sweep"].split(), "--memory=2.5", "--workers=1000")
     assert done.returncode == 2
-    assert done.stderr == "sweep: workers must be at most 2, one for each gigabyte of memory=2.5, got 1000\n"
+    assert done.stderr == "sweep: workers must be an integer from 1 to 5, got 1000\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -45,7 +45,7 @@ def test_poison_is_saved_and_a_second_run_goes_on_where_the_first_stopped(tmp_pa
     assert files[2].exists()
 
     other = run(tmp_path, *flags, "--seed=1")
-    assert other.returncode == 2 and other.stderr.startswith("craft: output='out': holds other poison")
+    assert other.returncode == 2 and other.stderr.startswith("craft: output must be a new folder, or one with poison of these flags, got 'out'")
 
 
 def test_it_is_the_poison_that_evaluate_crafts_and_evaluate_reads_it(tmp_path):
@@ -80,7 +80,7 @@ def test_targets_crafted_at_once_are_saved_one_by_one_and_gone_on_with(tmp_path)
     assert files[0].read_bytes() == kept and files[2].exists()
     np.testing.assert_array_equal(ts.poison.Poisons.load(files[1]).x, first[1].x)
     other = run(tmp_path, *flags, "--targets_at_once=3")
-    assert other.returncode == 2 and "holds other poison" in other.stderr
+    assert other.returncode == 2 and "output must be a new folder, or one with poison of these flags" in other.stderr
 
 
 def test_an_adaptive_attacker_says_so_in_the_file(tmp_path):

@@ -72,7 +72,7 @@ def test_poison_that_does_not_fit(make):
     x, y = images(20)
     poisons = craft(x, y, [1])
     for wrong, message in (
-        (dataset(x[:, :4], y), r"poisons have shape \[6, 5, 2\], expected \(4, 5, 2\)"),
+        (dataset(x[:, :4], y), r"poisons must have shape \(4, 5, 2\), got \[6, 5, 2\]"),
         (
             dataset((255 * x).astype(np.uint8), y),
             "poisons and the dataset must be both uint8 or both float, got float32 and uint8",

@@ -65,12 +65,6 @@ flags.DEFINE_string("distribute", None, f"train a victim on several devices: {' 
 flags.DEFINE_float("delta", Experiment.delta, "delta at which epsilon is reported")
 flags.DEFINE_bool("controls", Experiment.controls, "train each victim also without the attack")
 flags.DEFINE_integer("seed", Experiment.seed, "seed that everything random derives from")
-common.bound(1, common.MOST, "trials", "count_trials", "batch_size", "epochs", "num_microbatches")
-common.bound(1, common.MOST, "finetune_examples", "finetune_batch_size", "finetune_epochs")
-common.bound(0, 2**32 - 1, "seed")
-common.bound(0, 1, "budget", "eps", "delta")
-common.bound(0, 1e6, "noise", "epsilon", "learning_rate", "finetune_learning_rate")
-common.bound(0, 1e30, "clip")
 
 
 def from_flags(**changes):

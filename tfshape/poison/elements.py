@@ -120,6 +120,7 @@ class Layout:
 
     def likeliest(self, y):
         """As `class_of`, and of smoothed labels the class with the most weight."""
+        y = tf.convert_to_tensor(y)
         if self.one_hot:
             y = tf.cast(y, tf.int64) if y.dtype.is_bool else y
             return tf.argmax(y, axis=-1, output_type=tf.int64)

@@ -98,6 +98,7 @@ def read(folder: str | os.PathLike) -> Material:
     study = folders.inside(folder, "victims.csv").is_file()
     summary = _table(folder, "results.csv", counts=("point",) if study else ())
     costs = _table(folder, "costs.csv") if folders.inside(folder, "costs.csv").is_file() else pd.DataFrame()
+    costs = costs.fillna({"attacker": ""}) if "attacker" in costs else costs
     if not study:
         victims = _trained(folder)
         counts = {"done": int(victims["trial"].nunique())}

@@ -171,7 +171,7 @@ class ShapedModel(keras.Model):
             super().make_train_function(force)
             if probe is not None and probe.pending:
                 step, then = model.train_function, self._compile_by_xla if later else None
-                model.train_function = probe.watching(step, lambda: self.variables, then)
+                model.train_function = probe.watching(step, lambda: self.variables if self.model.built else [], then)
         return model.train_function
 
     def _compile_by_xla(self):
