@@ -56,7 +56,7 @@ def test_poison_is_in_the_box_and_passes_its_filters_after_saving_and_comes_out_
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_it_refuses_what_is_not_a_linear_model_of_two_classes(attack):
-    with pytest.raises(ValueError, match="must have 2 classes for attack .*, got 4"):
+    with pytest.raises(ValueError, match=r"must have 2 classes for attack .*, got 4"):
         attack.craft(make_problem(make_blobs(), "lr", RECIPE, 30))
     with pytest.raises(ValueError, match=r"model must be lr for attack .*, got 'mlp'"):
         attack.craft(make_problem(SMALL, "mlp", RECIPE, 30))

@@ -47,7 +47,9 @@ def test_a_study_prints_a_table_an_epoch_and_writes_its_files(tmp_path):
         assert len(trusted["x"]) == len(trusted["y"]) == 100
 
     again = run(tmp_path, *QUICK, *flags)
-    assert again.returncode == 2 and again.stderr.startswith("analyze: output_dir must be a new folder, not one with results, got 'out'")
+    assert again.returncode == 2 and again.stderr.startswith(
+        "analyze: output_dir must be a new folder, not one with results, got 'out'"
+    )
 
 
 def test_the_smoke_alarm_goes_off_on_flips_and_not_without(tmp_path):

@@ -45,7 +45,9 @@ def test_poison_is_saved_and_a_second_run_goes_on_where_the_first_stopped(tmp_pa
     assert files[2].exists()
 
     other = run(tmp_path, *flags, "--seed=1")
-    assert other.returncode == 2 and other.stderr.startswith("craft: output must be a new folder, or one with poison of these flags, got 'out'")
+    assert other.returncode == 2 and other.stderr.startswith(
+        "craft: output must be a new folder, or one with poison of these flags, got 'out'"
+    )
 
 
 def test_it_is_the_poison_that_evaluate_crafts_and_evaluate_reads_it(tmp_path):

@@ -77,7 +77,7 @@ def test_poison_that_does_not_fit(make):
             dataset((255 * x).astype(np.uint8), y),
             "poisons and the dataset must be both uint8 or both float, got float32 and uint8",
         ),
-        (dataset((255 * x).astype(np.int32), y), "poisons are float32 and the dataset int32, expected both"),
+        (dataset((255 * x).astype(np.int32), y), "must be both uint8 or both float, got float32 and int32"),
     ):
         with pytest.raises(ValueError, match=message):
             wrong.apply(make(poisons))

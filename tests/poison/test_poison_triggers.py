@@ -207,7 +207,11 @@ def test_bad_arguments(make, message):
         (poison.patch(2, position=(3, 0)), (4, 4, 1), "does not fit into features"),
         (poison.patch(2, position=3), (4, 4, 1), "does not fit into features"),
         (poison.patch(2, value=2.0), (4, 4, 1), "value must be a share of the pixel range in .0, 1., got 2.0"),
-        (poison.blend(np.zeros((3, 3, 1))), (4, 4, 1), r"pattern must have the shape of the features, \(4, 4, 1\), got \(3, 3, 1\)"),
+        (
+            poison.blend(np.zeros((3, 3, 1))),
+            (4, 4, 1),
+            r"pattern must have the shape of the features, \(4, 4, 1\), got \(3, 3, 1\)",
+        ),
         (poison.blend(np.full((4, 4, 1), 7.0)), (4, 4, 1), r"pattern must lie within \[0, 1\], got 7.0 to 7.0"),
         (poison.sinusoid(delta=2.0), (4, 4, 1), "delta must be a share of the pixel range in .0, 1., got 2.0"),
         (poison.warp(), (4,), "warps images only, got rows of 4 features"),

@@ -98,5 +98,7 @@ def test_pictures_are_what_they_show():
 
 
 def test_a_folder_without_results_is_refused_in_a_line(tmp_path):
-    with pytest.raises(ValueError, match=r"^study must be a folder that bin/sweep or bin/evaluate wrote, with results.csv, got"):
+    with pytest.raises(
+        ValueError, match=r"^study must be a folder that bin/sweep or bin/evaluate wrote, with results.csv, got"
+    ):
         reporting.read(tmp_path)

@@ -38,7 +38,7 @@ def write(material: Material, folder: str | os.PathLike) -> list[pathlib.Path]:
 def markdown(material):
     """The report as Markdown: its tables, and the command of each row."""
     table = tables.summary(material.summary)
-    parts = [f"# {_text(material.folder.resolve().name)}", _text(caption(material)), "## Results", _table(table)]
+    parts = [f"# {_text(material.folder.resolve().name)}", _paragraph(caption(material)), "## Results", _table(table)]
     others = {
         "What success costs the attacker": tables.cost(material.costs),
         "Gradient artifacts": tables.artifacts(material.artifacts, material.summary),
@@ -64,6 +64,10 @@ def _table(table):
 def _text(text):
     """Text as Markdown that stays in its cell or paragraph: no markup, no link, no other line, no HTML."""
     text = checks.escaped(" ".join(str(text).split())).replace("\\", "\\\\")
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"[|`*~$]|\](?=[(\[:])|\b_|_\b", r"\\\g<0>", text)
-    return re.sub(r"^[#+=-]|(?<=^\d)[.)]", r"\\\g<0>", text)  # what would begin a heading, a list or a rule
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"[|`*~$]|\](?=[(\[:])|\b_|_\b", r"\\\g<0>", text)
+
+
+def _paragraph(text):
+    """As `_text`, and nothing that begins a heading, a list, a quotation or a rule."""
+    return re.sub(r"^(\d*)([#+=>.)-])", r"\1\\\2", _text(text))
