@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import math
+
+from tfshape.reporting import escaping
 
 WIDTH, HEIGHT = 440, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 46
@@ -51,12 +52,12 @@ class Axes:
             parts.append(f'<text x="{place:.1f}" y="{HEIGHT - _BOTTOM + 17}" text-anchor="middle">{words}</text>')
         across, up = self._words
         parts.append(
-            f'<text x="{(WIDTH + _LEFT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(across)}</text>'
+            f'<text x="{(WIDTH + _LEFT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escaping.html(across)}</text>'
         )
         middle = (HEIGHT - _BOTTOM + _TOP) / 2
         turned = f'transform="translate(13 {middle}) rotate(-90)" text-anchor="middle"'
-        parts.append(f"<text {turned}>{html.escape(up)}</text>")
-        name = html.escape(title, quote=True)
+        parts.append(f"<text {turned}>{escaping.html(up)}</text>")
+        name = escaping.html(title)
         start = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">'
         return start + "".join([*parts, *self._parts]) + "</svg>"
 
@@ -82,7 +83,7 @@ def plane(points, y_words):
         axes.line(x_low, y, x_high, y, "whisker")
         axes.line(x, y_low, x, y_high, "whisker")
     for x, y, kind, group in _groups(axes, points):
-        words = html.escape("\n".join(point["words"] for point in group))
+        words = "&#10;".join(escaping.html(point["words"]) for point in group)
         axes.add(f'<g class="level{kind}"><title>{words}</title>{marker(kind, x, y)}')
         number = f"{group[0]['number']}{'+' if len(group) > 1 else ''}"
         fits = "in" if len(number) < 3 else "in small"
@@ -116,7 +117,7 @@ def curves(series):
         kind = f"series{index % SERIES}"
         aside = 4 * (index - (len(series) - 1) / 2)  # beside each other, where curves lie on each other
         path = " ".join(f"{axes.x(count) + aside:.1f},{axes.y(rate):.1f}" for count, rate in zip(found, rates))
-        axes.add(f'<g class="{kind}"><title>{html.escape(words)}</title><polyline points="{path}"/>')
+        axes.add(f'<g class="{kind}"><title>{escaping.html(words)}</title><polyline points="{path}"/>')
         for count, rate, low, high in zip(found, rates, lows, highs):
             axes.line(count, low, count, high, "whisker", aside)
             axes.add(f'<circle cx="{axes.x(count) + aside:.1f}" cy="{axes.y(rate):.1f}" r="4"/>')

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 
 from tfshape import atomic, checks, folders
-from tfshape.reporting import tables
+from tfshape.reporting import escaping, tables
 from tfshape.reporting.material import Material
 from tfshape.reporting.page import caption, page
 from tfshape.tables import write_csv
@@ -38,7 +37,12 @@ def write(material: Material, folder: str | os.PathLike) -> list[pathlib.Path]:
 def markdown(material):
     """The report as Markdown: its tables, and the command of each row."""
     table = tables.summary(material.summary)
-    parts = [f"# {_text(material.folder.resolve().name)}", _paragraph(caption(material)), "## Results", _table(table)]
+    parts = [
+        f"# {escaping.cell(material.folder.resolve().name)}",
+        escaping.paragraph(caption(material)),
+        "## Results",
+        _table(table),
+    ]
     others = {
         "What success costs the attacker": tables.cost(material.costs),
         "Gradient artifacts": tables.artifacts(material.artifacts, material.summary),
@@ -55,19 +59,7 @@ def markdown(material):
 
 def _table(table):
     def line(texts):
-        return "| " + " | ".join(map(_text, texts)) + " |"
+        return "| " + " | ".join(map(escaping.cell, texts)) + " |"
 
     rows = [line(cell.text for cell in row) for row in table.rows]
     return "\n".join([line(table.columns), "|" + "---|" * len(table.columns), *rows])
-
-
-def _text(text):
-    """Text as Markdown that stays in its cell or paragraph: no markup, no link, no other line, no HTML."""
-    text = checks.escaped(" ".join(str(text).split())).replace("\\", "\\\\")
-    text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"[|`*~$]|\](?=[(\[:])|\b_|_\b", r"\\\g<0>", text)
-
-
-def _paragraph(text):
-    """As `_text`, and nothing that begins a heading, a list, a quotation or a rule."""
-    return re.sub(r"^(\d*)([#+=>.)-])", r"\1\\\2", _text(text))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import html
 import math
 
 import numpy as np
 
-from tfshape import checks
-from tfshape.reporting import assets, charts, images, tables
+from tfshape.reporting import assets, charts, escaping, images, tables
 
 MOST_VICTIMS = 2000  # rows of trained models in the page; the files have all
 _FILTERED = 8  # rows from which a table has a filter
@@ -27,7 +25,7 @@ def page(material):
     )
     sources = f"style-src {_hash(assets.STYLE)}; script-src {_hash(assets.SCRIPT)}; img-src data:"
     policy = f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
-    name = _escape(material.folder.resolve().name)
+    name = escaping.html(material.folder.resolve().name)
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -62,7 +60,7 @@ def caption(material):
 
 
 def _caption(material):
-    return f'<p class="soft">{_escape(caption(material))}</p>'
+    return f'<p class="soft">{escaping.html(caption(material))}</p>'
 
 
 def _summary(material):
@@ -119,7 +117,7 @@ def _cost(material):
         (words, counts, rates, *([r if math.isnan(v) else v for r, v in zip(rates, ends)] for ends in (lows, highs)))
         for words, counts, rates, lows, highs in found
     ]
-    keys = "".join(f"<li>{charts.swatch(i)}{_escape(words)}</li>" for i, (words, *_) in enumerate(found))
+    keys = "".join(f"<li>{charts.swatch(i)}{escaping.html(words)}</li>" for i, (words, *_) in enumerate(found))
     return (
         "cost",
         "What success costs the attacker",
@@ -167,7 +165,7 @@ def _pictures(material):
         for i, target in enumerate(arrays["target"]):
             true, wanted = int(arrays["target_label"][i]), int(arrays["intended_label"][i])
             shots.append(_shot([(target, f"target of class {true}, wanted as {wanted}")], f"target: {true} → {wanted}"))
-        parts.append(f'<h3>{_escape(words)}</h3><div class="shots">{"".join(shots)}</div>')
+        parts.append(f'<h3>{escaping.html(words)}</h3><div class="shots">{"".join(shots)}</div>')
         order = f"Base, perturbation amplified {factor} times around mid grey, poison."
         order = (
             order if change.any() else "Nothing but labels is changed: base and poison." if made.any() else "Poison."
@@ -177,8 +175,8 @@ def _pictures(material):
 
 
 def _shot(shown, words):
-    shown = "".join(f'<img src="{images.data_uri(image)}" alt="{_escape(alt)}">' for image, alt in shown)
-    return f"<figure><div>{shown}</div><figcaption>{_escape(words)}</figcaption></figure>"
+    shown = "".join(f'<img src="{images.data_uri(image)}" alt="{escaping.html(alt)}">' for image, alt in shown)
+    return f"<figure><div>{shown}</div><figcaption>{escaping.html(words)}</figcaption></figure>"
 
 
 def _failures(material):
@@ -200,7 +198,7 @@ SECTIONS = (_summary, _plane, _cost, _artifacts, _pictures, _failures, _victims)
 def html_table(words, table):
     """A table that sorts by its headings and, where it is long, has a filter."""
     heads = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{_escape(name)}</button></th>'
+        f'<th scope="col" aria-sort="none"><button type="button">{escaping.html(name)}</button></th>'
         for name in table.columns
     )
     heads += '<th scope="col">command</th>' if table.commands else ""
@@ -211,12 +209,12 @@ def html_table(words, table):
     filter_ = ""
     if len(table.rows) >= _FILTERED:
         filter_ = (
-            f'<div class="filter"><label>Filter rows of “{_escape(words)}” '
+            f'<div class="filter"><label>Filter rows of “{escaping.html(words)}” '
             '<input type="search" autocomplete="off"></label><span class="soft" role="status"></span></div>'
         )
     return (
-        f'<div data-table>{filter_}<div class="scroll" role="region" tabindex="0" aria-label="{_escape(words)}"><table>'
-        f"<caption>{_escape(words)}. A heading sorts.</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+        f'<div data-table>{filter_}<div class="scroll" role="region" tabindex="0" aria-label="{escaping.html(words)}"><table>'
+        f"<caption>{escaping.html(words)}. A heading sorts.</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
         "</table></div></div>"
     )
 
@@ -230,13 +228,13 @@ def _cell(cell):
         band = f'<rect class="range" x="{low:.1f}" y="2" width="{max(high - low, 0.5):.1f}" height="5"/>'
         mark = f'<rect class="mark" x="{middle - 1:.1f}" y="0" width="2" height="9"/>'
         bar = f'<svg class="bar" viewBox="0 0 100 9" preserveAspectRatio="none" aria-hidden="true">{band}{mark}</svg>'
-    return f"<td{value}{long}>{_escape(cell.text)}{bar}</td>"
+    return f"<td{value}{long}>{escaping.html(cell.text)}{bar}</td>"
 
 
 def _command(command):
     if command is None:
         return ""
-    return f"<td><details><summary>show</summary><code>{_escape(command)}</code></details></td>"
+    return f"<td><details><summary>show</summary><code>{escaping.html(command)}</code></details></td>"
 
 
 def _footer(material):
@@ -246,14 +244,9 @@ def _footer(material):
     versions = ", ".join(f"{name} {value}" for name, value in versions if value)
     words = f"Made {datetime.date.today()} from {material.folder} by tfshape. {versions}; "
     words += f"git {made.get('git') or 'unknown'}; {made.get('platform', '')}."
-    return f"<footer>{_escape(words)}</footer>"
+    return f"<footer>{escaping.html(words)}</footer>"
 
 
 def _hash(text):
     """How a Content-Security-Policy names the one inline text that it allows."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _escape(text):
-    """Text as HTML that is nothing but that text, also in an attribute; control characters as their escapes."""
-    return html.escape(checks.escaped(str(text)), quote=True)
