@@ -206,15 +206,15 @@ def html_table(words, table):
     rows = "".join(
         f"<tr>{''.join(map(_cell, row))}{_command(command)}</tr>" for row, command in zip(table.rows, commands)
     )
-    filter_ = ""
+    filter_, name = "", escaping.html(words)
     if len(table.rows) >= _FILTERED:
         filter_ = (
-            f'<div class="filter"><label>Filter rows of “{escaping.html(words)}” '
+            f'<div class="filter"><label>Filter rows of “{name}” '
             '<input type="search" autocomplete="off"></label><span class="soft" role="status"></span></div>'
         )
     return (
-        f'<div data-table>{filter_}<div class="scroll" role="region" tabindex="0" aria-label="{escaping.html(words)}"><table>'
-        f"<caption>{escaping.html(words)}. A heading sorts.</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+        f'<div data-table>{filter_}<div class="scroll" role="region" tabindex="0" aria-label="{name}"><table>'
+        f"<caption>{name}. A heading sorts.</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
         "</table></div></div>"
     )
 
