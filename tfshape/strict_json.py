@@ -9,10 +9,9 @@ import hashlib
 import json
 import math
 import os
-import pathlib
 from typing import Any
 
-from tfshape import checks
+from tfshape import checks, files
 
 SEAL = "sha256"
 LARGEST = 1 << 26  # bytes of a file that is read
@@ -126,11 +125,8 @@ def read(path: str | os.PathLike, remedy: str, required: bool = False) -> dict[s
     Raises:
         ValueError: the file is damaged. OSError: it cannot be read.
     """
-    with open(pathlib.Path(path), "rb") as file:
-        data = file.read(LARGEST + 1)
+    data = files.read_bytes(path, LARGEST)
     try:
-        if len(data) > LARGEST:
-            raise ValueError(f"it has more than {LARGEST >> 20} MB")
         return unsealed(loads(data, lenient=not required), required)
     except ValueError as error:
         raise ValueError(f"{checks.escaped(str(path))} is damaged: {error}; {remedy}") from None

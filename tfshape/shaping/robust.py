@@ -7,10 +7,9 @@ import functools
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
+from tfshape import checks, files
 
 from ..gradients import scaling
 from .base import Shaper, register
@@ -201,12 +200,14 @@ class Trim(Shaper):
 def _read_trusted(path):
     """The arrays x and y of a file. Raises ValueError if it is not there or holds something else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            x, y = file["x"], file["y"]
-    except (OSError, KeyError, ValueError):
-        raise ValueError(f"reference must be an .npz file with arrays x and y, got {checks.shown(path)}") from None
-    if not len(x) or len(x) != len(y):
-        given = f"{len(x)} and {len(y)} in {checks.shown(path)}"
+        with files.open_regular(path) as file:
+            arrays = files.read_arrays(file, lambda names: ["x.npy", "y.npy"])
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds on damaged bytes
+        allowed = "reference must be an .npz file with arrays x and y"
+        raise ValueError(f"{allowed}, got {checks.shown(path)}: {files.reason(error)}") from None
+    x, y = arrays["x"], arrays["y"]
+    if not x.ndim or not y.ndim or not len(x) or len(x) != len(y):
+        given = f"shapes {x.shape} and {y.shape} in {checks.shown(path)}"
         raise ValueError(f"reference must be a file of as many x as y, at least one, got {given}")
     return x, y
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-import numpy as np
-
-from tfshape import folders, strict_json
+from tfshape import checks, files, folders, strict_json
 
 
 def digest(value: object) -> str:
@@ -53,12 +51,12 @@ class Cache:
 def read_arrays(path):
     """Dict of the arrays of an .npz file, in the order of their names. Raises ValueError for a damaged one."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in sorted(file.files)}
+        with files.open_regular(path) as file:
+            return files.read_arrays(file, sorted)
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile and NumPy raise a dozen kinds on damaged bytes
-        raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+        raise ValueError(f"{checks.shown(str(path))} is damaged: {files.reason(error)}") from None
 
 
 def _read(path, load):
