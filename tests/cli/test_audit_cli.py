@@ -15,7 +15,7 @@ def run(cwd, *flags):
 
 
 def test_prints_a_table_and_writes_json(tmp_path):
-    done = run(tmp_path, *QUICK, "--canary=all", "--noise=2", "--output=found.json", "--confidence=0.999")
+    done = run(tmp_path, *QUICK, "--canary=all", "--noise=2", "--output=new/found.json", "--confidence=0.999")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "lr on fashion_mnist_mini, clip(1.0)|noise(2.0)" in lines[0] and "0.999 confidence" in lines[0]

@@ -73,6 +73,7 @@ def main():
     common.say(f"{FLAGS.model} on {FLAGS.dataset}, {shaper}; delta {FLAGS.delta:g}, {FLAGS.confidence:g} confidence")
     common.say(shown.rename(columns=names).to_string(index=False, float_format="{:.2f}".format))
     if FLAGS.output is not None:
+        pathlib.Path(FLAGS.output).parent.mkdir(parents=True, exist_ok=True)
         text = strict_json.dumps({"schema": 1, "findings": rows}, indent=2)
         atomic.write_text(pathlib.Path(FLAGS.output), text + "\n")
     if any(finding.violated for finding in findings):
