@@ -21,7 +21,7 @@ def test_prints_a_table_and_writes_json(tmp_path):
     assert "lr on fashion_mnist_mini, clip(1.0)|noise(2.0)" in lines[0] and "0.999 confidence" in lines[0]
     assert [line.split()[0] for line in lines[2:]] == ["training", "sum", "layers", "reuse", "clipbkd"]
     assert all(line.endswith("not refuted") for line in lines[2:])
-    findings = json.loads((tmp_path / "found.json").read_text())["findings"]
+    findings = json.loads((tmp_path / "new" / "found.json").read_text())["findings"]
     assert len(findings) == 5
     assert all(0 <= found["lower"] <= found["claimed"] and found["violated"] is False for found in findings)
 

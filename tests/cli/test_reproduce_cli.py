@@ -77,10 +77,10 @@ def test_targeted_settings_are_those_of_the_flagfiles(title, name):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--table=all", "--rates=0.1"], "rates=0.1"),
+        (["--table=all", "--rates=0.1"], "rates must be left out unless table is indiscriminate"),
         (["--table=unknown"], "unknown"),
         ([], "table"),
-        ([*QUICK[:2], "--rates=x"], "rates=x"),
+        ([*QUICK[:2], "--rates=x"], "rates must be numbers from 0 to 1, such as 0.1,0.4, got 'x'"),
         ([*QUICK[:2], "--rates=2"], "rates"),
         ([*QUICK[:3], "--trials=1"], "trials must be an integer from 2"),
         (["--table=indiscriminate", "--dataset=fashion"], "fashion"),

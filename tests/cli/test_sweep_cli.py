@@ -38,6 +38,7 @@ def test_a_study_is_run_told_of_gone_on_with_and_reported(tmp_path):
 
 def test_stored_errors_and_names_of_folders_are_printed_escaped(tmp_path):
     folder = tmp_path / "a\x1b[2Jb"
+    folder.mkdir()
     with studies.Store(folder, create=True) as store:
         store.plan(studies.experiments(folder, [({}, Experiment(dataset="digits", trials=1))]))
         (row,) = store.trials()

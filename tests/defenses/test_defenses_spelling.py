@@ -46,7 +46,7 @@ def test_numpy_scalars_are_numbers():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("spheres", "sphere, spectral_signatures, got 'spheres'. Did you mean 'sphere'?"),
+        ("spheres", "slab, spectral_signatures, sphere, got 'spheres'. Did you mean 'sphere'?"),
         ("sphere(radius=1)", "radius"),
         ("sphere(1.0)", "rate must be a number >= 0 and < 1, got 1.0"),
         ("sphere(-0.1)", "rate"),

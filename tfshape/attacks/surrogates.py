@@ -99,7 +99,7 @@ def _train(problem, scenario, recipe, seed, checkpoints, data, start, shaper):
     model = starting_model(scenario, architecture(problem), problem.dataset, seed, start)
     epochs = np.ceil(np.arange(1, checkpoints + 1) * recipe.epochs / checkpoints).astype(int)
     snapshots = Snapshots(model, epochs.tolist())
-    models.fit(shaping.shape(model, shaper, seed=seed), data, recipe, seed, callbacks=[snapshots])
+    models.fit(shaping.shape(model, shaper, seed=seed, probe=False), data, recipe, seed, callbacks=[snapshots])
     return snapshots.weights
 
 

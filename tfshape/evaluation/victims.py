@@ -269,7 +269,8 @@ def train(setting, shaper, model, x, y, callbacks=()):
     order = distribution.from_leader(e.distribute, secrets.randbits(32)) if hidden else seed
     found = distribution.strategy(e.distribute)
     if found is None:
-        models.fit(_shaped(model, e, shaper, seed, scheme), data, recipe(e), order, callbacks, sampling=scheme)
+        shaped = _shaped(model, setting, shaper, seed, scheme)
+        models.fit(shaped, data, recipe(e), order, callbacks, sampling=scheme)
         return
     digest = zlib.crc32(_digest(x, y))
     words = "processes that craft the same poison; these do not, so give them one by poisons"
@@ -277,16 +278,19 @@ def train(setting, shaper, model, x, y, callbacks=()):
     with found.scope():
         twin = setting.new_victim()
         twin.set_weights(model.get_weights())
-        shaped = _shaped(twin, e, shaper, seed, scheme)
+        shaped = _shaped(twin, setting, shaper, seed, scheme)
         models.fit(shaped, data, recipe(e), order, callbacks, sampling=distribution.sampler(found, scheme))
     model.set_weights(twin.get_weights())
 
 
-def _shaped(model, experiment, shaper, seed, scheme):
+def _shaped(model, setting, shaper, seed, scheme):
+    experiment = setting.experiment
     if shaper is None or experiment.engine == "fast":
         batch_size = None if scheme == "shuffle" else recipe(experiment).batch_size
+        options = {"seed": seed}
         if experiment.secure_noise and shaper is not None:
-            return shaping.shape(model, shaper, batch_size=batch_size, secure_noise=True)
-        return shaping.shape(model, shaper, batch_size=batch_size, seed=seed)
+            options = {"secure_noise": True}
+        first = setting.trial == 0  # all trials have one architecture and one loss
+        return shaping.shape(model, shaper, batch_size=batch_size, probe=first, **options)
     options = {"num_microbatches": experiment.num_microbatches, "batch_size": recipe(experiment).batch_size}
     return shaping.tensorflow_privacy.shape(model, shaper, **options)

@@ -148,6 +148,7 @@ class ShapedModel(keras.Model):
         **options: Any,
     ) -> None:
         """As `keras.Model.compile`. Raises ValueError unless `loss` gives a value an example for every output."""
+        loss_weights = checks.scalar(loss_weights)
         self._example_loss = joint_loss(loss, loss_weights, self.output_names)
         self._probe = portable.Hidden(Probe(self.model, self._example_loss, self.microbatch) if self.probe else None)
         options = portable.compile_options(options)
