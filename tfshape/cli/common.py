@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import re
+import resource
 import sys
 import tempfile
 import time
@@ -103,10 +104,12 @@ _MEMORY = re.compile("cannot allocate memory|failed to map segment|bad_alloc|oom
 
 def _short_of_memory(error):
     """The line of an error, or of what it came from, that says that there was not enough memory, or None."""
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
     while error is not None:
         lines = str(error).splitlines()
         found = next((line.strip() for line in lines if _MEMORY.search(line)), None)
-        if found is not None or isinstance(error, MemoryError):
+        unsaid = limited and isinstance(error, SystemError)  # of C code that could not even allocate its error
+        if found is not None or unsaid or isinstance(error, MemoryError):
             return found or (lines[0] if lines else type(error).__name__)
         error = error.__cause__ or error.__context__
     return None
