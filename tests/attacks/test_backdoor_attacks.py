@@ -78,7 +78,8 @@ def test_feature_insertion_is_badnets_with_a_white_patch():
     assert inserted.attack == "feature_insertion" and (inserted.x[:, -2:, -2:] == 1).all()
 
 
-@pytest.mark.parametrize("name", STAMPED)
+@pytest.mark.one_stack
+@pytest.mark.parametrize("name", most_slow(STAMPED, "badnets", "warp"))
 def test_a_stamped_backdoor_is_learnt_and_labels_alone_teach_nothing(name, clean):
     attack, problem = make_attack(name), make_problem()
     poisons = attack.craft(problem)

@@ -73,6 +73,7 @@ def gap(model, x, target):
     return np.linalg.norm(found - wanted, axis=1) / scale, np.linalg.norm(found.mean(0) - wanted) / scale
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize("name", most_slow(ALL, "bullseye_polytope"))
 def test_it_turns_victims_that_keep_the_features_and_a_shuffled_perturbation_does_not(initial, name):
     attack = make_attack(name, opacity=0.9) if name == "watermark" else make_attack(name)

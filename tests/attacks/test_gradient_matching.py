@@ -70,6 +70,7 @@ def held_out(problem, count=3):
     return [surrogates.train(problem, (999, k), 1)[0] for k in range(count)]
 
 
+@pytest.mark.one_stack
 def test_it_turns_victims_of_other_seeds_and_random_noise_of_the_same_size_does_not():
     attack = ts.attacks.get("gradient_matching")(**SMALL)
     hits = {"attack": 0, "random": 0, "control": 0}

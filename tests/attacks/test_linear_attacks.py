@@ -32,6 +32,7 @@ def problem_of(share, dataset=None, **changes):
     return make_problem(dataset, "lr", RECIPE, round(share * len(dataset.train)), **changes)
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_it_harms_more_than_flips_and_random_inputs_of_the_same_number(attack):
     problem = problem_of(0.2)

@@ -11,6 +11,8 @@ import pytest
 from tfshape import models
 from tfshape.benchmarks import attacks
 
+pytestmark = pytest.mark.one_stack
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # stands for ART: noise of the full size, which meets the bounds and matches nothing
 NOISE = """

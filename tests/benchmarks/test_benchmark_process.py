@@ -8,6 +8,8 @@ import pytest
 from tfshape.benchmarks import shaping
 from tfshape.benchmarks.process import Gone, Worker
 
+pytestmark = pytest.mark.one_stack
+
 PROGRAM = f"""
 import sys, time
 sys.path.insert(0, {str(shaping.WORKERS)!r})

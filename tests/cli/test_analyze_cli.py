@@ -14,6 +14,8 @@ import pytest
 
 import tfshape as ts
 
+pytestmark = pytest.mark.one_stack
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = ["--dataset=digits", "--model=lr", "--epochs=2", "--batch_size=50"]
 CONFIGS = sorted((ROOT / "configs" / "analysis").glob("*.flags"))

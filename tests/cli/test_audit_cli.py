@@ -6,6 +6,8 @@ import pathlib
 import forked
 import pytest
 
+pytestmark = pytest.mark.one_stack
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = ["--canaries=100", "--steps=200", "--runs=30"]
 

@@ -16,6 +16,8 @@ import pytest
 
 from tfshape.cli import BINARIES
 
+pytestmark = pytest.mark.one_stack
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = "--dataset=digits --attack=label_flip --budget=0.4 --model=lr --epochs=1 --trials=1"
 FLAGS = {  # with which a binary has little to do, should it take what it is given

@@ -9,6 +9,8 @@ import pytest
 
 import tfshape as ts
 
+pytestmark = pytest.mark.one_stack
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = ["--attack=bullseye_polytope(steps=20, ensemble=1)", "--model=lr", "--epochs=1", "--num_poisons=3", "--quiet"]
 TRANSFER = ["--scenario=transfer", "--finetune_examples=100", "--finetune_batch_size=50", "--dataset=digits"]

@@ -13,6 +13,8 @@ import time
 import keras
 import pytest
 
+pytestmark = pytest.mark.one_stack
+
 BIN = pathlib.Path(__file__).resolve().parents[2] / "bin"
 CONSTRAINTS = BIN.parent / "constraints.txt"
 PINS = runpy.run_path(str(BIN / "_make_venv.py"))["_pins"]

@@ -9,6 +9,8 @@ import time
 import pytest
 import started
 
+pytestmark = pytest.mark.one_stack
+
 BINARIES = {"evaluate": ("--trials=40",), "sweep": ("--trials=40", "--workers=2")}
 
 

@@ -5,6 +5,8 @@ import subprocess
 import pytest
 import started
 
+pytestmark = pytest.mark.one_stack
+
 
 def limited(folder, binary, megabytes, *flags):
     command = f'ulimit -v {megabytes * 1000}; exec "$0" "$@"'

@@ -9,6 +9,8 @@ import pytest
 
 from tfshape.studies import indiscriminate, targeted
 
+pytestmark = pytest.mark.one_stack
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = ["--table=indiscriminate", "--dataset=fashion_mnist_mini", "--rates=0.1", "--trials=2", "--workers=1"]
 

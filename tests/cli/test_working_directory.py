@@ -12,6 +12,8 @@ import started
 
 from tfshape.cli import BINARIES
 
+pytestmark = pytest.mark.one_stack
+
 
 @pytest.fixture
 def traps(tmp_path):

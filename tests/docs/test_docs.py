@@ -18,6 +18,8 @@ import pytest
 import tfshape
 from tfshape.cli import BINARIES
 
+pytestmark = pytest.mark.one_stack
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])

@@ -10,6 +10,8 @@ import three_classes
 
 import tfshape as ts
 
+pytestmark = pytest.mark.one_stack
+
 TIMES = ["seconds"]
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from gradients_helpers import normal, precision, randomize
 from per_example_reference import TOLERANCE, check, close, loop, raw
+from selection import most_slow
 
 from tfshape.gradients import per_example
 
@@ -173,7 +174,7 @@ def warm(model, x):
     return model
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", most_slow(MODELS, *{*MODELS} - {"SimpleRNN", "Bidirectional"}))
 def test_float64(name):
     with precision("float64"):
         model, x, y = make_case(name)
@@ -188,7 +189,7 @@ def test_float32(name):
 GRAPHS = ["several inputs", "custom layer with layers inside", "tied embedding"]
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", most_slow(GRAPHS, "custom layer with layers inside"))
 def test_dynamic_batch_in_a_graph(name):
     with precision("float64"):
         model, x, y = make_case(name)

@@ -10,6 +10,8 @@ import pytest
 import tfshape as ts
 from tfshape import plugins
 
+pytestmark = pytest.mark.one_stack
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 

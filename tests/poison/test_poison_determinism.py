@@ -14,6 +14,8 @@ from poison_helpers import arrays, dataset, images, same, same_elements, unknown
 
 from tfshape import poison
 
+pytestmark = pytest.mark.one_stack
+
 N = 61
 X, Y = images(N)
 BASES = np.array([3, 60, 17, 20, 41])

@@ -13,6 +13,8 @@ from selection import most_slow
 from tfshape import privacy
 from tfshape.privacy import curves, losses
 
+pytestmark = pytest.mark.one_stack
+
 
 def composed(noise, probability, steps):
     event = dp_accounting.GaussianDpEvent(noise)

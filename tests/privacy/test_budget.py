@@ -6,6 +6,8 @@ import pytest
 
 import tfshape as ts
 
+pytestmark = pytest.mark.one_stack
+
 
 def model_and_data(**options):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from selection import most_slow
 from shaping_helpers import (
     CROSS_ENTROPY,
     BatchMean,
@@ -88,7 +89,7 @@ def test_what_mixes_examples_is_refused_by_name(rng, name):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("rows", [2, 3])
+@pytest.mark.parametrize("rows", most_slow([2, 3], 2))
 def test_small_and_later_batches_and_both_ways_in(rng, rows):
     (x, y), model = batch(rng, 2 * rows), model_with(BatchMean(name="it"))
     shaped = ts.shape(model, S.Clip(0.1))
@@ -176,7 +177,7 @@ ZOO = {
 }
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", most_slow(ZOO, *{*ZOO} - {"recurrent"}))
 def test_no_false_alarm_and_not_one_number_changed(rng, name):
     build, data, options = ZOO[name]
     x, y = data(rng)

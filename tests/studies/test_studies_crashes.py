@@ -13,6 +13,8 @@ import pytest
 
 from tfshape import studies
 
+pytestmark = pytest.mark.one_stack
+
 HERE = pathlib.Path(__file__).resolve().parent
 RUNNERS = ("local", "ray") if importlib.util.find_spec("ray") else ("local",)  # Ray is an extra
 TRIALS, KILLS = 200, 50

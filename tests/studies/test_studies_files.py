@@ -17,6 +17,8 @@ import tfshape as ts
 from tfshape import strict_json, studies
 from tfshape.studies import cache, trial
 
+pytestmark = pytest.mark.one_stack
+
 
 @pytest.fixture
 def finished(tmp_path):

@@ -11,6 +11,8 @@ from tfshape import evaluation
 from tfshape.evaluation import accounting, victims
 from tfshape.studies import stacking, trial
 
+pytestmark = pytest.mark.one_stack
+
 
 def experiment(**options):
     options = {"attack": "label_flip", "budget": 0.2, "dataset": "digits", "trials": 3, "batch_size": 100, **options}

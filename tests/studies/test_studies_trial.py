@@ -14,6 +14,8 @@ import tfshape as ts
 from tfshape import studies
 from tfshape.studies import cache, commands, files, trial
 
+pytestmark = pytest.mark.one_stack
+
 TIMES = ("seconds", "crafting_seconds")
 GRADIENT_MATCHING = "gradient_matching(steps=5, ensemble=1, checkpoints=1, retrain=0)"
 DEFENSES = "none,clip(1.0),clip(0.5),clip(0.1),clip(1.0)|noise(0.1),clip(1.0)|noise(1.0),normalize(),clip(2.0)"
