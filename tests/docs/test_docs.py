@@ -41,13 +41,18 @@ def commands(text):
 def run(script, work, cwd):
     done = forked.script(cwd, HERE / script, text=json.dumps(work))
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
+    return done.stdout
 
 
 def test_every_python_block_runs(tmp_path):
     pages = {str(page.relative_to(ROOT)): blocks(page.read_text("utf-8")) for page in PAGES}
     pages = {page: found for page, found in pages.items() if found}
     assert {"README.md", "docs/start.md"} <= set(pages)
-    run("run_blocks.py", pages, tmp_path)
+    printed = run("run_blocks.py", pages, tmp_path)
+    promised = [
+        text for page in PAGES for text in re.findall("^```\n\nprints `(.+?)`", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert promised and all(text in printed for text in promised)
 
 
 @pytest.mark.parametrize("name", sorted(BINARIES))

@@ -56,7 +56,9 @@ def descendants(pid):
 
 
 def workers(pid):
-    return [child for child, text in descendants(pid) if "tfshape.studies import worker" in text or text.startswith("ray::")]
+    return [
+        child for child, text in descendants(pid) if "tfshape.studies import worker" in text or text.startswith("ray::")
+    ]
 
 
 def finished(folder):
