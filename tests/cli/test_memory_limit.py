@@ -2,6 +2,7 @@
 
 import subprocess
 
+import forked
 import pytest
 import started
 
@@ -36,6 +37,11 @@ def test_evaluate(tmp_path, megabytes):
     done = limited(tmp_path, "evaluate", megabytes, "--trials=1")
     check(done)
     assert done.returncode
+
+
+def test_what_explains_it_needs_no_numpy(tmp_path):
+    done = forked.code(tmp_path, "import sys; sys.modules['numpy'] = None; import tfshape.cli.common")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import traceback
 
 from absl import flags
 
-from tfshape import banner, checks, datasets
+from tfshape import banner, checks
 from tfshape.cli import interrupt
 
 FLAGS = flags.FLAGS
@@ -168,6 +168,8 @@ def check_data():
         file = os.path.isfile(os.path.expanduser(name[4:]))
         checks.require("dataset", file, "npz: and the path of a file, tfds: and a name, or a name", name)
     elif not name.startswith("tfds:"):
+        from tfshape import datasets  # with NumPy, which the memory may not hold; `explained` tells
+
         checks.choice("dataset", name, [*datasets.names(), "tfds:NAME", "npz:PATH"])
 
 
