@@ -77,8 +77,8 @@ def test_other_shapers_recipes_and_frozen_layers_have_programs_of_their_own(comp
 
 def test_what_draws_random_numbers_is_compiled_anew(compiled):
     def dropping(seed):
-        layers = [keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
         keras.utils.set_random_seed(seed)
+        layers = [keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
         return keras.Sequential(layers)
 
     first, _, again = (train(dropping, seed) for seed in (1, 2, 1))
