@@ -12,24 +12,22 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape import datasets, gradients, models, shaping
+from tfshape.models import programs
 
 _PURPOSE = 0x5A6E  # sets these seeds apart from those that anything else derives from the same integers
 _CLEAN = 0xC1  # sets the seeds of clean models apart from those of what goes on from them
 
 
 class Snapshots(keras.callbacks.Callback):
-    """Keeps the weights of `source` after each of the given epochs, counted from 1.
+    """Keeps the weights after each of the given epochs, counted from 1; of a shaped model those of the model inside."""
 
-    Not those of the model that is trained, which may be `source` with shaping around it.
-    """
-
-    def __init__(self, source, epochs):
+    def __init__(self, epochs):
         super().__init__()
-        self.source, self.epochs, self.weights = source, frozenset(epochs), []
+        self.epochs, self.weights = frozenset(epochs), []
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch + 1 in self.epochs:
-            self.weights.append(self.source.get_weights())
+            self.weights.append(getattr(self.model, "model", self.model).get_weights())
 
 
 def starting_model(
@@ -98,8 +96,9 @@ def _train(problem, scenario, recipe, seed, checkpoints, data, start, shaper):
     seed = int(np.random.SeedSequence([_PURPOSE, *seed]).generate_state(1)[0])
     model = starting_model(scenario, architecture(problem), problem.dataset, seed, start)
     epochs = np.ceil(np.arange(1, checkpoints + 1) * recipe.epochs / checkpoints).astype(int)
-    snapshots = Snapshots(model, epochs.tolist())
-    models.fit(shaping.shape(model, shaper, seed=seed, probe=False), data, recipe, seed, callbacks=[snapshots])
+    snapshots = Snapshots(epochs.tolist())
+    wrap = functools.partial(shaping.shape, shaping=shaper, seed=seed, probe=False)
+    programs.fit(model, data, recipe, seed, [snapshots], wrap=wrap, kind=("surrogate", shaper))
     return snapshots.weights
 
 

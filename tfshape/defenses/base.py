@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfshape import checks, models
+from tfshape.models import programs
 
 if TYPE_CHECKING:
     import keras
@@ -107,7 +108,7 @@ def fit_further(model, x, y, recipe, seed):
 
     checks.require("kept", len(y), "at least one example to train on", len(y))
     data = tf.data.Dataset.from_tensor_slices((x, np.asarray(y, np.int32)))
-    models.fit(model, data, dataclasses.replace(recipe, batch_size=min(recipe.batch_size, len(y))), seed)
+    programs.fit(model, data, dataclasses.replace(recipe, batch_size=min(recipe.batch_size, len(y))), seed)
     return model
 
 

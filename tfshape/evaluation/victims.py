@@ -14,6 +14,7 @@ import numpy as np
 from tfshape import attacks, checks, graphs, models, poison, shaping
 from tfshape.evaluation import accounting, distribution
 from tfshape.evaluation.experiment import Experiment
+from tfshape.models import programs
 
 
 def initial_recipe(experiment):
@@ -57,7 +58,7 @@ class Setting:
         if self.initial_weights is not None:
             model.set_weights(self.initial_weights)
             return model
-        models.fit(model, self.dataset.train.as_dataset(), initial_recipe(e), self.seed("initial"))
+        programs.fit(model, self.dataset.train.as_dataset(), initial_recipe(e), self.seed("initial"))
         return model
 
     @functools.cached_property
@@ -269,8 +270,11 @@ def train(setting, shaper, model, x, y, callbacks=()):
     order = distribution.from_leader(e.distribute, secrets.randbits(32)) if hidden else seed
     found = distribution.strategy(e.distribute)
     if found is None:
-        shaped = _shaped(model, setting, shaper, seed, scheme)
-        models.fit(shaped, data, recipe(e), order, callbacks, sampling=scheme)
+        wrap = functools.partial(_shaped, setting=setting, shaper=shaper, seed=seed, scheme=scheme)
+        if callbacks or e.engine != "fast":  # these may keep the model, or hold a state of their own
+            models.fit(wrap(model), data, recipe(e), order, callbacks, sampling=scheme)
+        else:
+            programs.fit(model, data, recipe(e), order, sampling=scheme, wrap=wrap, kind=(shaper, scheme, hidden))
         return
     digest = zlib.crc32(_digest(x, y))
     words = "processes that craft the same poison; these do not, so give them one by poisons"
@@ -290,7 +294,6 @@ def _shaped(model, setting, shaper, seed, scheme):
         options = {"seed": seed}
         if experiment.secure_noise and shaper is not None:
             options = {"secure_noise": True}
-        first = setting.trial == 0  # all trials have one architecture and one loss
-        return shaping.shape(model, shaper, batch_size=batch_size, probe=first, **options)
+        return shaping.shape(model, shaper, batch_size=batch_size, **options)
     options = {"num_microbatches": experiment.num_microbatches, "batch_size": recipe(experiment).batch_size}
     return shaping.tensorflow_privacy.shape(model, shaper, **options)

@@ -93,6 +93,13 @@ def fit(
     Raises:
       ValueError: fewer examples than a batch, data without end, a bad seed or an unknown sampling.
     """
+    batches, steps = draw(data, recipe, seed, sampling)
+    compile_for(model, recipe, batches, loss)
+    return run(model, recipe, batches, steps, callbacks)
+
+
+def draw(data, recipe, seed, sampling):
+    """Seeds everything, and returns the batches of a training and the steps of an epoch; as in `fit`."""
     import keras
 
     from tfshape.privacy.sampling import SAMPLERS
@@ -100,16 +107,27 @@ def fit(
     sampler = sampling if callable(sampling) else SAMPLERS[checks.choice("sampling", sampling, SAMPLERS)]
     seed = checks.integer("seed", seed, 0, 2**32 - 1)
     keras.utils.set_random_seed(seed)
-    batches, steps = sampler(data, recipe.batch_size, recipe.epochs, seed)
+    return sampler(data, recipe.batch_size, recipe.epochs, seed)
+
+
+def compile_for(model, recipe, batches, loss=None, steps_per_execution=1):
+    """Compiles a model for `run`; `loss` as in `fit`, `steps_per_execution` as in `keras.Model.compile`."""
+    import keras
+
     # Keras weighs only `weighted_metrics`; without weights the two are the same, and have the same name.
     weighted = len(batches.element_spec) == 3
     model.compile(
         optimizer=recipe.make_optimizer(),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True) if loss is None else loss,
+        steps_per_execution=steps_per_execution,
         **{"weighted_metrics" if weighted else "metrics": ["accuracy"]},
     )
     if loss is None and model.built:
         _make_variables(model, batches.element_spec)
+
+
+def run(model, recipe, batches, steps, callbacks):
+    """Trains a compiled model, and returns its `keras.callbacks.History`."""
     options = {"epochs": recipe.epochs, "steps_per_epoch": steps, "shuffle": False, "verbose": 0}
     with graphs.collectable():
         return model.fit(batches, callbacks=list(callbacks), **options)

@@ -118,7 +118,7 @@ class ShapedModel(keras.Model):
             portable.add_state(self, f"{index}_{shaper.spelling}", shaper.variables(model))
             for index, shaper in enumerate(shapers)
         ]
-        self._noise_key = noise.entropy_key() if seed is None else (seed, 0)
+        self._noise_key = portable.hidden_key(noise.entropy_key() if seed is None else (seed, 0))
         self._noise_step = portable.add_counter(self, tracked=seed is not None)
         self._counts = portable.Hidden([keras.metrics.Mean(name="shaped_loss"), keras.metrics.Sum(name="nonfinite")])
         self._trained = False
@@ -174,6 +174,12 @@ class ShapedModel(keras.Model):
                 step, then = model.train_function, self._compile_by_xla if later else None
                 model.train_function = probe.watching(step, lambda: self.variables if self.model.built else [], then)
         return model.train_function
+
+    def reseed(self, seed: int) -> None:
+        """Draws the noise of the steps to come as if the model had been made with this seed; `seed` was given then."""
+        self.seed = checks.integer("seed", seed, 0)
+        self._noise_key.value.assign((self.seed, 0))
+        portable.reveal(self._noise_step).assign(0)
 
     def _compile_by_xla(self):
         self.jit_compile = True
@@ -310,7 +316,7 @@ class ShapedModel(keras.Model):
             if self.secure_noise:
                 update, extra = noise.add_secure(update, stddev, extra)
             else:
-                drawn, extra = noise.like(update, stddev, self._noise_key, stream, extra)
+                drawn, extra = noise.like(update, stddev, tf.unstack(self._noise_key.value), stream, extra)
                 update = [part + more for part, more in zip(update, drawn)]
         if stateful:
             released = update

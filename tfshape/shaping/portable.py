@@ -40,6 +40,12 @@ def add_counter(model, tracked):
     return Hidden(tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=once))
 
 
+def hidden_key(key):
+    """A hidden variable of two int64."""
+    once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return Hidden(tf.Variable(key, dtype=tf.int64, trainable=False, aggregation=once))
+
+
 class Hidden:
     """Hides a variable or metric from Keras, which else adds the variables of every attribute to a model's weights."""
 
