@@ -259,15 +259,6 @@ def finetune_set(dataset: Dataset, size: int, seed: int) -> np.ndarray:
     return np.sort(order[np.argsort(turn, kind="stable")[:size]])
 
 
-def bounds(x, eps):
-    """The smallest and largest float32 within eps of x and within [0, 1], rounded inwards."""
-    exact = np.maximum(x.astype(np.float64) - eps, 0), np.minimum(x.astype(np.float64) + eps, 1)
-    low, high = (side.astype(np.float32) for side in exact)
-    low = np.where(low < exact[0], np.nextafter(low, np.float32(2)), low)
-    high = np.where(high > exact[1], np.nextafter(high, np.float32(-1)), high)
-    return low, high
-
-
 def make_poisons(problem, attack, x, base, y=None):
     """The `ts.poison.Poisons` of an attack: `x` [K, *input_shape] made from training examples `base` [K]; `y` [K] are
     the labels, by default the clean ones. `attack` is the frozen dataclass of options, which the file records."""

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape import checks
-from tfshape.attacks import base, feature_space
+from tfshape.attacks import base, crafting, feature_space
 from tfshape.poison import Poisons
 
 
@@ -79,13 +79,11 @@ def surround(options, problem, coefficient_steps):
     rng = np.random.default_rng([problem.seed, 3])
     bases = feature_space.choose_bases(problem, space, options.base_rule, rng)
     clean = problem.dataset.train.x[bases]
-    low, high = base.bounds(clean, problem.eps)
-    rates = options.step_size * problem.eps * (1 - np.arange(options.steps) / options.steps)
+    low, high = crafting.bounds(clean, problem.eps)
+    rates = crafting.falling_rates(options.step_size * problem.eps, options.steps)
     if "surround" not in space.compiled:
         space.compiled["surround"] = _surround_in(space)
-    x = space.compiled["surround"](
-        clean, problem.target_x(), low, high, rates.astype(np.float32), np.int32(coefficient_steps)
-    )
+    x = space.compiled["surround"](clean, problem.target_x(), low, high, rates, np.int32(coefficient_steps))
     return base.make_poisons(problem, options, np.asarray(x), bases)
 
 
@@ -119,10 +117,7 @@ def _surround_in(space):
                     for row, part, goal in zip(tf.unstack(coefficients, len(goals)), found, goals)
                 ]
                 loss = tf.reduce_mean(tf.stack(gaps))
-            gradient = tape.gradient(loss, x)
-            count = tf.cast(step + 1, x.dtype)
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-            move = (first / (1 - 0.9**count)) / (tf.sqrt(second / (1 - 0.999**count)) + 1e-8)
+            move, first, second = crafting.adam(tape.gradient(loss, x), first, second, step)
             x = tf.clip_by_value(x - rates[step] * move, low, high)
         return x
 

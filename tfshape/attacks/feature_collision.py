@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape import checks
-from tfshape.attacks import base, feature_space
+from tfshape.attacks import base, crafting, feature_space
 from tfshape.poison import Poisons
 
 
@@ -68,7 +68,7 @@ class FeatureCollision(base.Targeted):
         bases = feature_space.choose_bases(problem, space, self.base_rule, rng)
         clean = problem.dataset.train.x[bases]
         target = problem.target_x()[np.arange(len(bases)) % len(problem.targets)]
-        low, high = base.bounds(clean, problem.eps)
+        low, high = crafting.bounds(clean, problem.eps)
         start = watermarked(clean, target, self.opacity, low, high)
         if "collide" not in space.compiled:
             space.compiled["collide"] = _collide_in(space)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape import checks
-from tfshape.attacks import base, pooling, surrogates
+from tfshape.attacks import base, crafting, pooling, surrogates
 from tfshape.poison import Poisons
 
 BASE_RULES = ("gradient_norm", "random")
@@ -91,7 +91,7 @@ class Search:
     def __init__(self, options, problem, bases, graph, context):
         self.options, self.problem, self.bases, self.graph, self.context = options, problem, bases, graph, context
         train = problem.dataset.train
-        self.low, self.high = base.bounds(train.x[bases], problem.eps)
+        self.low, self.high = crafting.bounds(train.x[bases], problem.eps)
         self.y = train.y[bases]
 
     def best(self, pool, rng):
@@ -102,12 +102,12 @@ class Search:
     def run(self, pool, restart, rng):
         """Returns (loss over the final pool, x [K, ...]) of one random start."""
         options, weights = self.options, pool.weights
-        x = self.start(rng)
+        x = crafting.random_start(rng, self.low, self.high)
         momentum, rates = np.zeros_like(x), self.rates()
         for number, segment in enumerate(np.array_split(rates, options.retrain + 1)):
             if number:
                 weights = self._retrain(x, pool.starts, restart, number)
-            stacks = [tf.constant(np.stack(arrays)) for arrays in zip(*weights)]
+            stacks = crafting.stacked(weights)
             picks = _turns(len(weights), len(segment), options.surrogates_per_step, rng)
             seed = np.int32(rng.integers(2**31))
             x, momentum = self.graph.steps(
@@ -115,14 +115,9 @@ class Search:
             )
         return float(self.graph.pool_loss(x, self.y, self.context, stacks)), np.asarray(x)
 
-    def start(self, rng):
-        """Random poison x [K, ...]."""
-        return np.clip(rng.uniform(self.low, self.high).astype(np.float32), self.low, self.high)
-
     def rates(self):
         """The length of each step, float32 [steps]."""
-        steps = self.options.steps
-        return (self.options.step_size * self.problem.eps * (1 - np.arange(steps) / steps)).astype(np.float32)
+        return crafting.falling_rates(self.options.step_size * self.problem.eps, self.options.steps)
 
     def _retrain(self, x, starts, restart, number):
         data = surrogates.training_set(self.problem, self.bases, x).as_dataset()
@@ -141,10 +136,10 @@ def run_together(searches, pool, rngs):
     All take the same steps at the same time, on surrogates that take the turns of the first search.
     """
     first = searches[0]
-    x = np.stack([search.start(rng) for search, rng in zip(searches, rngs)])
+    x = np.stack([crafting.random_start(rng, search.low, search.high) for search, rng in zip(searches, rngs)])
     low, high, y = (np.stack([getattr(search, name) for search in searches]) for name in ("low", "high", "y"))
     context = [np.stack(parts) for parts in zip(*(search.context for search in searches))]
-    stacks = [tf.constant(np.stack(arrays)) for arrays in zip(*pool.weights)]
+    stacks = crafting.stacked(pool.weights)
     picks = _turns(len(pool.weights), first.options.steps, first.options.surrogates_per_step, rngs[0])
     seed = np.int32(rngs[0].integers(2**31))
     x, _ = first.graph.steps_together(x, np.zeros_like(x), low, high, y, context, stacks, picks, first.rates(), seed)
@@ -161,7 +156,7 @@ class Graph:
         """`context`: a list of `tf.TensorSpec`s."""
         self.model = pooling.with_cheap_second_derivatives(surrogates.new_model(problem))
         images, labels = tf.TensorSpec([None, *problem.dataset.input_shape]), tf.TensorSpec([None], tf.int32)
-        stacks = [tf.TensorSpec([None, *weight.shape], weight.dtype) for weight in self.model.weights]
+        stacks = crafting.stack_specs(self.model)
         picks, rates = tf.TensorSpec([None, surrogates_per_step], tf.int32), tf.TensorSpec([None])
         rest = [stacks, picks, rates, tf.TensorSpec([], tf.int32)]
         self.steps = tf.function(self._steps, [*[images] * 4, labels, context, *rest])
@@ -187,7 +182,7 @@ class Graph:
         for step in tf.range(tf.shape(rates)[0]):
             gradient = tf.zeros_like(x)
             for turn in range(picks.shape[1]):
-                self._load(stacks, picks[step, turn])
+                crafting.load(self.model, stacks, picks[step, turn])
                 key = tf.stack([seed, step])
                 if together:
                     gradient += tf.vectorized_map(
@@ -197,20 +192,16 @@ class Graph:
                     gradient += self.loss_and_gradient(x, y, context, key)[1]
             # The sign of Adam's step is that of its first moment: the second only divides.
             momentum = 0.9 * momentum + 0.1 * gradient
-            x = tf.clip_by_value(x - rates[step] * tf.sign(momentum), low, high)
+            x = crafting.signed_step(x, momentum, rates[step], low, high)
         return x, momentum
 
     def _pool_loss(self, x, y, context, stacks):
         count = tf.shape(stacks[0])[0]
         total = tf.zeros([])
         for pick in tf.range(count):
-            self._load(stacks, pick)
+            crafting.load(self.model, stacks, pick)
             total += self.loss(x, y, context)
         return total / tf.cast(count, tf.float32)
-
-    def _load(self, stacks, pick):
-        for variable, stack in zip(self.model.weights, stacks):
-            variable.assign(stack[pick])
 
 
 class Key:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfshape import checks, models
-from tfshape.attacks import base
+from tfshape.attacks import base, crafting
 from tfshape.poison import Poisons
 
 
@@ -80,11 +80,11 @@ class Unlearnable:
         rng = np.random.default_rng([problem.seed, 11])
         chosen = np.sort(rng.choice(len(dataset.train), problem.num_poisons, replace=False))
         clean, y = dataset.train.x[chosen], dataset.train.y[chosen]
-        low, high = base.bounds(clean, problem.eps)
+        low, high = crafting.bounds(clean, problem.eps)
         model = models.build(problem.model, dataset.input_shape, dataset.num_classes, seed=int(rng.integers(2**31)))
         optimizer = recipe.make_optimizer()
         optimizer.build(model.trainable_variables)
-        train, gradient = _train_step(model, optimizer), input_gradient(model)
+        train, gradient = _train_step(model, optimizer), _input_gradient(model)
         size, step = min(recipe.batch_size, len(y)), np.float32(self.step_size * problem.eps)
         by_class = self.per == "class"
         groups = y if by_class else np.arange(len(y))
@@ -108,8 +108,8 @@ class Unlearnable:
                 for first in range(0, len(y), size):
                     x, labels, whose = drawn(order[first : first + size])
                     members, slopes = _sums(gradient(x, labels).numpy(), whose)
-                    moved = noise[members] - step * np.sign(_of_fields(slopes, self.grid))
-                    noise[members] = np.clip(moved, -problem.eps, problem.eps)
+                    slopes = _of_fields(slopes, self.grid)
+                    noise[members] = crafting.signed_step(noise[members], slopes, step, -problem.eps, problem.eps)
         return base.make_poisons(problem, self, seen(np.arange(len(y)), groups), chosen)
 
 
@@ -131,16 +131,8 @@ def _sums(values, groups):
     return members, totals
 
 
-def input_gradient(model):
-    """A compiled function of x [B, ...], y [B]: the gradient of each example's cross-entropy by its input."""
-
-    @functools.partial(tf.function, reduce_retracing=True)
-    def gradient(x, y):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=False)))
-        return tape.gradient(loss, x)
-
+def _input_gradient(model):
+    gradient = tf.function(functools.partial(crafting.input_gradient, model), reduce_retracing=True)
     return lambda x, y: gradient(tf.constant(x), tf.constant(y))
 
 

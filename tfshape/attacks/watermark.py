@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from tfshape import checks
-from tfshape.attacks import base, feature_collision
+from tfshape.attacks import base, crafting, feature_collision
 from tfshape.poison import Poisons
 
 
@@ -51,5 +51,5 @@ class Watermark(base.Targeted):
         bases = rng.choice(problem.candidates(problem.intended_label()), problem.num_poisons, replace=False)
         clean = problem.dataset.train.x[bases]
         target = problem.target_x()[np.arange(len(bases)) % len(problem.targets)]
-        x = feature_collision.watermarked(clean, target, self.opacity, *base.bounds(clean, problem.eps))
+        x = feature_collision.watermarked(clean, target, self.opacity, *crafting.bounds(clean, problem.eps))
         return base.make_poisons(problem, self, x, bases)
