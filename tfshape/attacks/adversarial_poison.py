@@ -57,7 +57,7 @@ class AdversarialPoison:
           `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
         """
         dataset = problem.dataset
-        rng = np.random.default_rng([problem.seed, 13])
+        rng = problem.generator(self.name)
         chosen = np.sort(rng.choice(len(dataset.train), problem.num_poisons, replace=False))
         clean, y = dataset.train.x[chosen], dataset.train.y[chosen]
         low, high = crafting.bounds(clean, problem.eps)

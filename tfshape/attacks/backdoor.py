@@ -66,18 +66,12 @@ class Backdoor:
 
     def eligible(self, problem: base.Problem) -> np.ndarray:
         """The training examples that may be poisoned, int64 [E], sorted."""
-        rows = trained_on(problem)
+        rows = problem.eligible_examples()
         return rows[(problem.dataset.train.y[rows] == self.target_class) == self.keeps_labels]
 
     def _bound(self, problem):
         spec = tf.TensorSpec(problem.dataset.input_shape, tf.float32)
         return self.trigger().bind(self.name, spec, (0.0, 1.0))
-
-
-def trained_on(problem):
-    """The training examples that the victim trains on, int64 [M], sorted."""
-    given = problem.finetune_indices
-    return np.arange(len(problem.dataset.train)) if given is None else np.sort(given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +115,7 @@ class _Stamped:
           ValueError: the trigger does not fit the inputs, or too few examples may be poisoned.
         """
         self.check(problem)
-        rows = trained_on(problem)
+        rows = problem.eligible_examples()
         train = problem.dataset.train
         train = dataclasses.replace(train, x=train.x[rows], y=train.y[rows])
         stamp = poison.stamp(

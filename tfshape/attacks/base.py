@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfshape import checks, models, poison
+from tfshape import checks, models, poison, seeds
 from tfshape.attacks import surrogates, target_rule
 from tfshape.datasets import Dataset
 from tfshape.poison import Poisons
@@ -127,15 +127,22 @@ class Problem:
         checks.require("targets", len(intended) == 1, "one or more, all with one intended label", self.targets)
         return intended.pop()
 
+    def generator(self, purpose: str) -> np.random.Generator:
+        """A random generator for one purpose, such as the name of the attack: it follows from that and the seed."""
+        return seeds.generator(self.seed, purpose)
+
+    def eligible_examples(self, label: int | None = None) -> np.ndarray:
+        """The training examples that victims train on, of class `label` or of all, as sorted indices, int64 [E]."""
+        indices = self.finetune_indices
+        eligible = np.arange(len(self.dataset.train)) if indices is None else np.sort(indices)
+        return eligible if label is None else eligible[self.dataset.train.y[eligible] == label]
+
     def candidates(self, label: int) -> np.ndarray:
-        """The training examples of class `label` that the attacker may change, as sorted indices; at least num_poisons.
+        """The examples of class `label` that the attacker may change, as sorted indices; at least num_poisons.
 
         Raises ValueError if there are fewer.
         """
-        allowed = (
-            np.arange(len(self.dataset.train)) if self.finetune_indices is None else np.sort(self.finetune_indices)
-        )
-        found = allowed[self.dataset.train.y[allowed] == label]
+        found = self.eligible_examples(label)
         most = f"at most {len(found)}, the number of training examples of class {label}"
         checks.require("num_poisons", self.num_poisons <= len(found), most, self.num_poisons)
         return found
@@ -191,7 +198,7 @@ def choose_target(rule: str, dataset: Dataset, seed: int, logits: np.ndarray | N
       ValueError: an unknown rule, a number outside the dataset, or runner_up without surrogates.
     """
     checks.integer("seed", seed, 0)
-    generator = np.random.default_rng([seed, 1])
+    generator = seeds.generator(seed, "choose_target")
     labels, size = dataset.test.y, len(dataset.test)
 
     def other(index):
@@ -251,7 +258,7 @@ def finetune_set(dataset: Dataset, size: int, seed: int) -> np.ndarray:
     """
     checks.integer("size", size, dataset.num_classes, len(dataset.train))
     checks.integer("seed", seed, 0)
-    order = np.random.default_rng([seed, 2]).permutation(len(dataset.train))
+    order = seeds.generator(seed, "finetune_set").permutation(len(dataset.train))
     labels = dataset.train.y[order]
     turn = np.empty(len(order), np.int64)  # which of its class each example is, in the random order
     for label in range(dataset.num_classes):

@@ -55,7 +55,7 @@ class CleanLabelBackdoor(backdoor.PatchBackdoor):
           ValueError: the trigger does not fit the inputs, or too few examples may be poisoned.
         """
         self.check(problem)
-        rng = np.random.default_rng([problem.seed, 4])
+        rng = problem.generator(self.name)
         bases = np.sort(rng.choice(self.eligible(problem), problem.num_poisons, replace=False))
         x = self._adversarial(problem, problem.dataset.train.x[bases], rng)
         return base.make_poisons(problem, self, self.stamp(x, problem), bases)

@@ -76,7 +76,7 @@ def check(options):
 def surround(options, problem, coefficient_steps):
     """Crafts the `Poisons` of a polytope; with 0 coefficient_steps all coefficients stay equal."""
     space = feature_space.load(problem, options.pool(problem), options.layers)
-    rng = np.random.default_rng([problem.seed, 3])
+    rng = problem.generator("targeted")
     bases = feature_space.choose_bases(problem, space, options.base_rule, rng)
     clean = problem.dataset.train.x[bases]
     low, high = crafting.bounds(clean, problem.eps)

@@ -64,7 +64,7 @@ class FeatureCollision(base.Targeted):
           ValueError: no targets, several intended classes, or too few base examples.
         """
         space = feature_space.load(problem, self.pool(problem))
-        rng = np.random.default_rng([problem.seed, 3])
+        rng = problem.generator("targeted")
         bases = feature_space.choose_bases(problem, space, self.base_rule, rng)
         clean = problem.dataset.train.x[bases]
         target = problem.target_x()[np.arange(len(bases)) % len(problem.targets)]

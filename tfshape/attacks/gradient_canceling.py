@@ -20,7 +20,6 @@ from tfshape.poison import Poisons
 
 _ROWS = 500  # examples a batch, where all are gone through
 _CORRUPTIONS = (0.4, 0.1, 0.025, 0.00625)
-_JUDGE = 0x6C  # sets the seed of the model that judges poison apart from those of clean ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _accuracy_left(problem, pool, poisons):
     clean = surrogates.training_set(problem)
     data = clean.as_dataset().apply(poison.insert(poisons))
     model = surrogates.new_model(problem)
-    model.set_weights(surrogates.train(problem, (problem.seed, _JUDGE), 1, data, start=pool.starts[0])[0])
+    model.set_weights(surrogates.train(problem, (problem.seed, "judging_surrogate"), 1, data, start=pool.starts[0])[0])
     return models.accuracy(model, clean)
 
 

@@ -62,7 +62,7 @@ class HiddenTrigger(backdoor.PatchBackdoor):
           ValueError: the trigger does not fit the inputs, or too few examples.
         """
         self.check(problem)
-        train, rng = problem.dataset.train, np.random.default_rng([problem.seed, 5])
+        train, rng = problem.dataset.train, problem.generator(self.name)
         bases = np.sort(rng.choice(self.eligible(problem), problem.num_poisons, replace=False))
         others = np.flatnonzero(train.y != self.target_class)
         low, high = crafting.bounds(train.x[bases], problem.eps)

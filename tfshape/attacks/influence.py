@@ -70,7 +70,7 @@ class Influence:
         filters = linear.Filters.fit(train.x, train.y, self.quantile)
         projections = [linear.Projection(filters, label) for label in (0, 1)]
         learner = Learner(train, problem.num_poisons / len(train), self.l2)
-        rng = np.random.default_rng([problem.seed, 5])
+        rng = problem.generator(self.name)
         clean = linear.rows(train.x)
         points = [
             project(clean[rng.choice(np.flatnonzero(train.y != label))]) for label, project in enumerate(projections)

@@ -45,7 +45,7 @@ class Interpolation:
 
     def craft(self, problem: base.Problem) -> Poisons:
         """The mixed images as `ts.poison.Poisons`, base -1; the pairs depend on the problem's seed, not on alpha."""
-        train, rng = problem.dataset.train, np.random.default_rng([problem.seed, 7])
+        train, rng = problem.dataset.train, problem.generator(self.name)
         pools = [problem.candidates(label) for label in (self.base_class, self.other_class)]
         rows, others = (rng.choice(pool, problem.num_poisons, replace=False) for pool in pools)
         x = ((1 - self.alpha) * train.x[rows] + self.alpha * train.x[others]).astype(np.float32).clip(0, 1)

@@ -14,7 +14,6 @@ from tfshape.attacks import base, crafting, pooling, surrogates
 from tfshape.poison import Poisons
 
 BASE_RULES = ("gradient_norm", "random")
-_RETRAINED = 0x7E  # sets the seeds of retrained surrogates apart from those of clean ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Searched(base.Targeted):
 
     def _search(self, problem):
         """A problem's `Search`, and the generator of its random draws."""
-        intended, rng = problem.intended_label(), np.random.default_rng([problem.seed, 3])
+        intended, rng = problem.intended_label(), problem.generator("targeted")
         bases = choose_bases(problem, intended, self.pool(problem), self.base_rule, rng)
         graph, context = self.graph(problem, bases)
         context = [problem.target_x(), np.full(len(problem.targets), intended, np.int32), *context]
@@ -123,7 +122,7 @@ class Search:
         data = surrogates.training_set(self.problem, self.bases, x).as_dataset()
         weights = []
         for k in range(self.options.retrain_ensemble):
-            seed = (self.problem.seed, _RETRAINED, restart, number, k)
+            seed = (self.problem.seed, "retrained_surrogate", restart, number, k)
             weights += surrogates.train(
                 self.problem, seed, self.options.checkpoints, data, start=starts[k % len(starts)]
             )
@@ -235,8 +234,7 @@ def choose_bases(problem, label, pool, rule, rng):
 
 def clean_examples(problem, bases):
     """What the victim trains on beside the poison, (x, y)."""
-    allowed = np.arange(len(problem.dataset.train)) if problem.finetune_indices is None else problem.finetune_indices
-    rest = np.setdiff1d(allowed, bases)
+    rest = np.setdiff1d(problem.eligible_examples(), bases)
     return problem.dataset.train.x[rest], problem.dataset.train.y[rest]
 
 

@@ -72,7 +72,7 @@ class SleeperAgent(backdoor.PatchBackdoor):
     def _triggered(self, problem):
         """The same problem with triggered training examples of other classes in place of the test set, as targets."""
         train = problem.dataset.train
-        rng = np.random.default_rng([problem.seed, 6])
+        rng = problem.generator(self.name)
         others = np.flatnonzero(train.y != self.target_class)
         chosen = np.sort(rng.choice(others, min(self.sources, len(others)), replace=False))
         split = datasets.Split(self.stamp(train.x[chosen], problem), train.y[chosen])

@@ -47,7 +47,7 @@ class Watermark(base.Targeted):
         Raises:
           ValueError: no targets, several intended classes, or too few base examples.
         """
-        rng = np.random.default_rng([problem.seed, 3])
+        rng = problem.generator("targeted")
         bases = rng.choice(problem.candidates(problem.intended_label()), problem.num_poisons, replace=False)
         clean = problem.dataset.train.x[bases]
         target = problem.target_x()[np.arange(len(bases)) % len(problem.targets)]

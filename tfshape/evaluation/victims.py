@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from tfshape import attacks, checks, graphs, models, poison, shaping
+from tfshape import attacks, checks, graphs, models, poison, seeds, shaping
 from tfshape.evaluation import accounting, distribution
 from tfshape.evaluation.experiment import Experiment
 
@@ -44,8 +44,7 @@ class Setting:
 
     def seed(self, purpose):
         """An integer for one purpose, from the experiment's seed and the trial's number."""
-        state = np.random.SeedSequence([self.experiment.seed, self.trial, *purpose.encode()])
-        return int(state.generate_state(1)[0])
+        return seeds.derive(self.experiment.seed, self.trial, purpose)
 
     @functools.cached_property
     def initial_model(self):
