@@ -40,6 +40,7 @@ _OWN = {
     "watermark": "watermark:Watermark",
 }
 _HELPERS = {
+    "Attack": "base",
     "Problem": "base",
     "Target": "base",
     "check_target_rule": "base",

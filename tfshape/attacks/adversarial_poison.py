@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import options
 from tfshape.attacks import base, crafting, surrogates
 from tfshape.poison import Poisons
 
@@ -18,7 +18,7 @@ _ROWS = 256  # examples that are perturbed at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class AdversarialPoison:
+class AdversarialPoison(base.Attack):
     """Perturbs training examples, within eps, by signed gradient steps on a clean surrogate's loss.
 
     `num_poisons` random examples are perturbed; the attack wants them all, a budget of 1.
@@ -33,19 +33,13 @@ class AdversarialPoison:
       ValueError: a value outside these.
     """
 
-    objective: str = "targeted"
-    steps: int = 30
-    step_size: float = 0.2
-    ensemble: int = 1
+    objective: str = options.choice("targeted", ("targeted", "untargeted"))
+    steps: int = options.integer(30, 1)
+    step_size: float = options.real(0.2, 0, 2, above=True)
+    ensemble: int = options.integer(1, 1)
 
     name = "adversarial_poison"
     kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.choice("objective", self.objective, ("targeted", "untargeted"))
-        checks.integer("steps", self.steps, 1)
-        checks.integer("ensemble", self.ensemble, 1)
-        checks.real("step_size", self.step_size, 0, 2, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Steps from a random start within eps.
@@ -67,4 +61,4 @@ class AdversarialPoison:
         rates = crafting.falling_rates(self.step_size * problem.eps, self.steps)
         label, rates = ((y + 1) % dataset.num_classes, rates) if self.objective == "targeted" else (y, -rates)
         x = crafting.perturb(problem, start, label, low, high, pool, turns, rates, batch_size=_ROWS)
-        return base.make_poisons(problem, self, x, chosen)
+        return self.poisons(problem, x, chosen)

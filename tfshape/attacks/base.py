@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tfshape import checks, models, poison, seeds
+from tfshape import checks, models, options, poison, seeds
 from tfshape.attacks import surrogates, target_rule
 from tfshape.datasets import Dataset
 from tfshape.poison import Poisons
@@ -148,11 +148,98 @@ class Problem:
         return found
 
 
-class Targeted:
-    """What targeted attacks share. Subclasses are frozen dataclasses with an option `ensemble`."""
+class Attack(options.Checked):
+    """What every attack is: a frozen dataclass of options that derives from this, with `name`, `kind` and `craft`.
+
+    Options that `tfshape.options` declares are checked when an attack is made.
+
+    Attributes:
+      name: str, by which `ts.attacks.get` and the flags know it.
+      kind: "targeted", "indiscriminate" or "backdoor". A backdoor also has `target_class`, and `stamp(x, problem)`,
+        which puts its trigger on test examples; a targeted attack may have `test_logits(problem)`, what clean models
+        say of the test examples, from which targets are then drawn.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[str]
+
+    def check(self, problem: Problem) -> None:
+        """Raises ValueError for a problem that the attack cannot be used on; trains nothing."""
+
+    def craft(self, problem: Problem) -> Poisons:
+        """Crafts `problem.num_poisons` examples; the same for the same problem, whatever else is drawn meanwhile.
+
+        Args:
+          problem: the `Problem`.
+
+        Returns:
+          `ts.poison.Poisons`. What becomes of its bounds is up to the attack: nothing checks labels or `problem.eps`.
+
+        Raises:
+          ValueError: a problem that the attack cannot be used on.
+        """
+        raise NotImplementedError
+
+    def poisons(
+        self, problem: Problem, x: np.ndarray, base: np.ndarray | None = None, y: np.ndarray | None = None, **found: Any
+    ) -> Poisons:
+        """The `ts.poison.Poisons` that `craft` returns, with what their file says of the attack and the problem.
+
+        Args:
+          problem: the `Problem` they were crafted for.
+          x: float32 [K, *input_shape].
+          base: int [K], the training examples they take the place of; None for examples that are inserted.
+          y: int [K], their labels; None for those of `base`.
+          **found: what else their `config` shall say.
+        """
+        dataset, targets = problem.dataset, problem.targets
+        return poison.Poisons(
+            x=x,
+            y=dataset.train.y[base] if y is None else y,
+            base=np.full(len(x), -1) if base is None else base,
+            num_examples=len(dataset.train),
+            target_x=problem.target_x() if targets else None,
+            target_y=[target.true_label for target in targets],
+            intended_y=[target.intended_label for target in targets],
+            attack=self.name,
+            config={
+                "eps": float(problem.eps),
+                "model": problem.model,
+                "scenario": problem.scenario,
+                "knowledge": problem.knowledge,
+                "surrogate_model": problem.surrogate_model,
+                "shaping": None if problem.shaping is None else str(problem.shaping),
+                "target_index": [int(target.index) for target in targets],
+                **{name: checks.scalar(value) for name, value in dataclasses.asdict(self).items()},  # type: ignore
+                **found,
+            },
+            seed=int(problem.seed),
+        )
+
+
+class Targeted(Attack):
+    """What targeted attacks share: clean-label poison. Subclasses have an option `ensemble`, and `_perturbed`."""
 
     kind = "targeted"
     checkpoints = 1
+
+    def craft(self, problem: Problem) -> Poisons:
+        """Crafts poison for the problem's targets.
+
+        Args:
+          problem: a `Problem` whose targets have one intended class, with at least `num_poisons` examples.
+
+        Returns:
+          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
+
+        Raises:
+          ValueError: no targets, several intended classes, or too few base examples.
+        """
+        return self.poisons(problem, *self._perturbed(problem))
+
+    def _perturbed(self, problem):
+        """-> (x [num_poisons, *input_shape], the examples that they are made of [num_poisons])."""
+        raise NotImplementedError
 
     def test_logits(self, problem: Problem) -> np.ndarray:
         """What the attacker's clean surrogates say of the test examples, [S, N, num_classes], for `choose_target`;
@@ -264,30 +351,3 @@ def finetune_set(dataset: Dataset, size: int, seed: int) -> np.ndarray:
     for label in range(dataset.num_classes):
         turn[labels == label] = np.arange(np.count_nonzero(labels == label))
     return np.sort(order[np.argsort(turn, kind="stable")[:size]])
-
-
-def make_poisons(problem, attack, x, base, y=None):
-    """The `ts.poison.Poisons` of an attack: `x` [K, *input_shape] made from training examples `base` [K]; `y` [K] are
-    the labels, by default the clean ones. `attack` is the frozen dataclass of options, which the file records."""
-    dataset = problem.dataset
-    return poison.Poisons(
-        x=x,
-        y=dataset.train.y[base] if y is None else y,
-        base=base,
-        num_examples=len(dataset.train),
-        target_x=problem.target_x() if problem.targets else None,
-        target_y=[target.true_label for target in problem.targets],
-        intended_y=[target.intended_label for target in problem.targets],
-        attack=attack.name,
-        config={
-            "eps": float(problem.eps),
-            "model": problem.model,
-            "scenario": problem.scenario,
-            "knowledge": problem.knowledge,
-            "surrogate_model": problem.surrogate_model,
-            "shaping": None if problem.shaping is None else str(problem.shaping),
-            "target_index": [int(target.index) for target in problem.targets],
-            **{name: checks.scalar(value) for name, value in dataclasses.asdict(attack).items()},
-        },
-        seed=int(problem.seed),
-    )

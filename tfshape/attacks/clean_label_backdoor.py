@@ -6,9 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks
-from tfshape.attacks import backdoor, base, crafting, surrogates
-from tfshape.poison import Poisons
+from tfshape import options
+from tfshape.attacks import backdoor, crafting, surrogates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,35 +29,16 @@ class CleanLabelBackdoor(backdoor.PatchBackdoor):
       ValueError: a value outside these.
     """
 
-    steps: int = 40
-    step_size: float = 0.1
-    ensemble: int = 4
+    steps: int = options.integer(40, 1)
+    step_size: float = options.real(0.1, 0, 2, above=True)
+    ensemble: int = options.integer(4, 1)
 
     name = "clean_label_backdoor"
 
-    def __post_init__(self):
-        super().__post_init__()
-        checks.integer("steps", self.steps, 1)
-        checks.integer("ensemble", self.ensemble, 1)
-        checks.real("step_size", self.step_size, 0, 2, above=True)
-
-    def craft(self, problem: base.Problem) -> Poisons:
-        """Crafts `problem.num_poisons` triggered examples of the target class, labels untouched.
-
-        Args:
-          problem: a `Problem` with at least as many training examples of the target class; its targets play no part.
-
-        Returns:
-          `ts.poison.Poisons`: x within eps of the base examples except under the trigger, and within [0, 1].
-
-        Raises:
-          ValueError: the trigger does not fit the inputs, or too few examples may be poisoned.
-        """
-        self.check(problem)
+    def _perturbed(self, problem):
         rng = problem.generator(self.name)
-        bases = np.sort(rng.choice(self.eligible(problem), problem.num_poisons, replace=False))
-        x = self._adversarial(problem, problem.dataset.train.x[bases], rng)
-        return base.make_poisons(problem, self, self.stamp(x, problem), bases)
+        bases = self._bases(problem, rng)
+        return self.stamp(self._adversarial(problem, problem.dataset.train.x[bases], rng), problem), bases
 
     def _adversarial(self, problem, x, rng):
         low, high = crafting.bounds(x, problem.eps)

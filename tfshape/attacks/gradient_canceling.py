@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, gradients, models, poison
+from tfshape import gradients, models, options, poison
 from tfshape.attacks import base, search, surrogates
 from tfshape.attacks.gradient_matching import loss_gradient
 from tfshape.poison import Poisons
@@ -23,7 +23,7 @@ _CORRUPTIONS = (0.4, 0.1, 0.025, 0.00625)
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientCanceling:
+class GradientCanceling(base.Attack):
     """Adds `problem.num_poisons` examples, optimised by Adam within [0, 1].
 
     They start as clean ones with the wrong labels whose gradients point most against that of the clean data.
@@ -43,20 +43,13 @@ class GradientCanceling:
       ValueError: a value outside these.
     """
 
-    corruption: float | None = None
-    corruption_steps: int = 20
-    steps: int = 300
-    learning_rate: float = 0.1
+    corruption: float | None = options.real(None, 0, above=True, optional=True)
+    corruption_steps: int = options.integer(20, 1)
+    steps: int = options.integer(300, 1)
+    learning_rate: float = options.real(0.1, 0, above=True)
 
     name = "gradient_canceling"
     kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.integer("corruption_steps", self.corruption_steps, 1)
-        checks.integer("steps", self.steps, 1)
-        if self.corruption is not None:
-            checks.real("corruption", self.corruption, 0, above=True)
-        checks.real("learning_rate", self.learning_rate, 0, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Corrupts a clean surrogate, then cancels the gradient there.
@@ -84,9 +77,8 @@ class GradientCanceling:
         chosen, y = program.most_opposed(train, problem.dataset.num_classes, clean, count)
         share = np.float32(count / len(train))
         x, before, after = program.search(tf.constant(train.x[chosen]), tf.constant(y), clean, share)
-        poisons = base.make_poisons(problem, self, x.numpy(), np.full(count, -1), y)
         found = {"residual_before": float(before), "residual": float(after), "target_corruption": corruption}
-        return dataclasses.replace(poisons, config={**poisons.config, **found})
+        return self.poisons(problem, x.numpy(), y=y, **found)
 
     def _corrupt(self, program, train, corruption):
         """Moves the model to the target. Returns the gradient of the clean data there."""

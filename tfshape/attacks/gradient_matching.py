@@ -15,10 +15,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, gradients
+from tfshape import gradients, options
 from tfshape.attacks import base, search
 from tfshape.poison import Poisons
 from tfshape.shaping import examples
+
+LAYERS = ("dense", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class GradientMatching(search.Searched):
     itself; the noise, which no attacker knows, is left out.
 
     Attributes:
-      steps to retrain_ensemble: as of `search.Searched`, the loss being the matching loss.
+      steps to retrain_ensemble: as of `search.Options`, the loss being the matching loss.
       layers: "dense", only the gradients of dense layers are matched, which carries over to victims of other seeds
         better than "all" do where convolutions make the features, and costs a quarter; or "all".
       augment: bool, matches gradients of randomly shifted and mirrored poison, by up to 1/16 of the side; images only.
@@ -41,19 +43,14 @@ class GradientMatching(search.Searched):
       ValueError: a value outside these.
     """
 
-    layers: str = "dense"
-    augment: bool = False
-    base_rule: str = "gradient_norm"
+    layers: str = options.choice("dense", LAYERS)
+    augment: bool = options.flag(False)
+    base_rule: str = options.choice("gradient_norm", search.BASE_RULES)
 
     name = "gradient_matching"
 
-    def __post_init__(self):
-        super().__post_init__()
-        checks.choice("layers", self.layers, ("dense", "all"))
-        checks.choice("augment", checks.scalar(self.augment), (True, False))
-
     def craft(self, problem: base.Problem) -> Poisons:
-        """As `search.Searched.craft`. Raises ValueError also for augment on inputs that are not images."""
+        """As every targeted attack. Raises ValueError also for augment on inputs that are not images."""
         if self.augment and len(problem.dataset.input_shape) != 3:
             raise ValueError(f"augment must be False for inputs that are not images, got {self.augment}")
         return super().craft(problem)
@@ -87,7 +84,7 @@ class GradientMatching(search.Searched):
             )
         searches, rngs = zip(*map(self._search, problems))
         found = zip(problems, searches, search.run_together(searches, pool, rngs))
-        return [base.make_poisons(problem, self, x, one.bases) for problem, one, x in found]
+        return [self.poisons(problem, x, one.bases) for problem, one, x in found]
 
     def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """Its context has nothing more."""

@@ -8,9 +8,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
-from tfshape.attacks import backdoor, base, crafting, feature_space, surrogates
-from tfshape.poison import Poisons
+from tfshape import options
+from tfshape.attacks import backdoor, crafting, feature_space, surrogates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,35 +34,16 @@ class HiddenTrigger(backdoor.PatchBackdoor):
       ValueError: a value outside these.
     """
 
-    rounds: int = 10
-    steps: int = 20
-    step_size: float = 0.1
-    ensemble: int = 4
+    rounds: int = options.integer(10, 1)
+    steps: int = options.integer(20, 1)
+    step_size: float = options.real(0.1, 0, 2, above=True)
+    ensemble: int = options.integer(4, 1)
 
     name = "hidden_trigger"
 
-    def __post_init__(self):
-        super().__post_init__()
-        for field in ("rounds", "steps", "ensemble"):
-            checks.integer(field, getattr(self, field), 1)
-        checks.real("step_size", self.step_size, 0, 2, above=True)
-
-    def craft(self, problem: base.Problem) -> Poisons:
-        """Crafts `problem.num_poisons` examples of the target class, labels untouched.
-
-        Args:
-          problem: a `Problem` with at least as many training examples of the target class and of the others; its
-            targets play no part.
-
-        Returns:
-          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly.
-
-        Raises:
-          ValueError: the trigger does not fit the inputs, or too few examples.
-        """
-        self.check(problem)
+    def _perturbed(self, problem):
         train, rng = problem.dataset.train, problem.generator(self.name)
-        bases = np.sort(rng.choice(self.eligible(problem), problem.num_poisons, replace=False))
+        bases = self._bases(problem, rng)
         others = np.flatnonzero(train.y != self.target_class)
         low, high = crafting.bounds(train.x[bases], problem.eps)
         pool = surrogates.pool(problem, problem.surrogate_seed, self.ensemble, 1)
@@ -75,7 +55,7 @@ class HiddenTrigger(backdoor.PatchBackdoor):
             wanted = [rows.numpy() for rows in space.features(self.stamp(train.x[sources], problem))]
             order = _assign([rows.numpy() for rows in space.features(x)], wanted)
             x = descend(x, low, high, [rows[order] for rows in wanted], np.full(self.steps, rate)).numpy()
-        return base.make_poisons(problem, self, x, bases)
+        return x, bases
 
 
 def _assign(found, wanted):

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
+from tfshape import options
 from tfshape.attacks import base, crafting, pooling, surrogates
-from tfshape.poison import Poisons
 
 BASE_RULES = ("gradient_norm", "random")
 
 
 @dataclasses.dataclass(frozen=True)
-class Searched(base.Targeted):
-    """The options of an attack that is a search, and the crafting. Subclasses give `base_rule` and `graph`.
+class Options:
+    """The options of an attack that is a search.
 
     Attributes:
       steps: int >= 1, updates of the poison a restart; the step size falls linearly to 0.
@@ -32,37 +31,22 @@ class Searched(base.Targeted):
       retrain_ensemble: int >= 1, the surrogates trained each time.
     """
 
-    steps: int = 120
-    step_size: float = 0.1
-    restarts: int = 1
-    ensemble: int = 8
-    checkpoints: int = 5
-    surrogates_per_step: int = 2
-    retrain: int = 2
-    retrain_ensemble: int = 2
+    steps: int = options.integer(120, 1)
+    step_size: float = options.real(0.1, 0, 2, above=True)
+    restarts: int = options.integer(1, 1)
+    ensemble: int = options.integer(8, 1)
+    checkpoints: int = options.integer(5, 1)
+    surrogates_per_step: int = options.integer(2, 1)
+    retrain: int = options.integer(2, 0)
+    retrain_ensemble: int = options.integer(2, 1)
 
-    def __post_init__(self):
-        for field in ("steps", "restarts", "ensemble", "checkpoints", "surrogates_per_step", "retrain_ensemble"):
-            checks.integer(field, getattr(self, field), 1)
-        checks.integer("retrain", self.retrain, 0)
-        checks.real("step_size", self.step_size, 0, 2, above=True)
-        checks.choice("base_rule", self.base_rule, BASE_RULES)
 
-    def craft(self: Any, problem: base.Problem) -> Poisons:
-        """Crafts poison for the problem's targets.
+class Searched(Options, base.Targeted):
+    """An attack that is a search. Subclasses have an option `base_rule`, and `graph`."""
 
-        Args:
-          problem: a `Problem` whose targets have one intended class, of which the training set has at least
-            `num_poisons` examples.
-
-        Returns:
-          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
-
-        Raises:
-          ValueError: no targets, several intended classes, or too few base examples.
-        """
+    def _perturbed(self, problem):
         search, rng = self._search(problem)
-        return base.make_poisons(problem, self, search.best(self.pool(problem), rng), search.bases)
+        return search.best(self.pool(problem), rng), search.bases
 
     def _search(self, problem):
         """A problem's `Search`, and the generator of its random draws."""

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, models
+from tfshape import models, options
 from tfshape.attacks import base, crafting
 from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
-class Unlearnable:
+class Unlearnable(base.Attack):
     """Perturbs training examples, within eps, to *lower* the loss of a model that is trained on them meanwhile.
 
     `num_poisons` random examples are perturbed; what is left clean can be learnt from, so the attack wants them all,
@@ -47,25 +47,16 @@ class Unlearnable:
       ValueError: a value outside these.
     """
 
-    per: str = "class"
-    grid: int | None = 2
-    blind: bool = True
-    rounds: int = 10
-    train_steps: int = 20
-    noise_steps: int = 1
-    step_size: float = 0.1
+    per: str = options.choice("class", ("class", "sample"))
+    grid: int | None = options.integer(2, 1, optional=True)
+    blind: bool = options.flag(True)
+    rounds: int = options.integer(10, 1)
+    train_steps: int = options.integer(20, 1)
+    noise_steps: int = options.integer(1, 1)
+    step_size: float = options.real(0.1, 0, 2, above=True)
 
     name = "unlearnable"
     kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.choice("per", self.per, ("class", "sample"))
-        for field in ("rounds", "train_steps", "noise_steps"):
-            checks.integer(field, getattr(self, field), 1)
-        if self.grid is not None:
-            checks.integer("grid", self.grid, 1)
-        checks.choice("blind", checks.scalar(self.blind), (True, False))
-        checks.real("step_size", self.step_size, 0, 2, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Trains model and perturbation in turns.
@@ -110,7 +101,7 @@ class Unlearnable:
                     members, slopes = _sums(gradient(x, labels).numpy(), whose)
                     slopes = _of_fields(slopes, self.grid)
                     noise[members] = crafting.signed_step(noise[members], slopes, step, -problem.eps, problem.eps)
-        return base.make_poisons(problem, self, seen(np.arange(len(y)), groups), chosen)
+        return self.poisons(problem, seen(np.arange(len(y)), groups), chosen)
 
 
 def _of_fields(values, grid):
