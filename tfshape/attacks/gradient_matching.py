@@ -135,7 +135,6 @@ def shaped_gradient(model, variables, x, y, shaping):
     """
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     found = gradients.per_example(model, loss, x, y, training=False)
-    valid = tf.math.is_finite(found.losses) & tf.math.is_finite(found.norms)
 
     def mean_gradient(x, y):
         return gradients.per_example(model, loss, x, y, training=False).weighted_sum(tf.fill([len(y)], 1 / len(y)))
@@ -144,7 +143,9 @@ def shaped_gradient(model, variables, x, y, shaping):
         {name: tf.convert_to_tensor(value) for name, value in shaper.variables(model).items()}
         for shaper in shaping.shapers
     ]
-    seen, _ = examples.Examples(found, found.norms, valid, mean_gradient=mean_gradient).shaped(shaping.shapers, states)
+    seen, _ = examples.Examples(found, found.norms, found.finite, mean_gradient=mean_gradient).shaped(
+        shaping.shapers, states
+    )
     sums = seen.weighted_sum(1 / tf.cast(tf.shape(y)[0], tf.float32))
     chosen = {id(variable) for variable in variables}
     return [part for part, variable in zip(sums, model.trainable_variables) if id(variable) in chosen]
