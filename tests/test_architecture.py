@@ -35,7 +35,9 @@ TOP = {
     "folders",
     "graphs",
     "pixels",
+    "options",
     "plugins",
+    "seeds",
     "strict_json",
     "tables",
 }  # of the package itself, for every room to use

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tfshape as ts
+from tfshape import options
 
 
 def make_dataset(rng, sizes=(60, 30), classes=3, shape=(6,)):
@@ -25,6 +26,7 @@ def test_every_name_gets_a_frozen_class_of_that_name():
     assert {"bullseye_polytope", "gradient_matching", "label_flip", "metapoison"} <= set(ts.attacks.names())
     for name in ts.attacks.names():
         attack = ts.attacks.get(name)()
+        assert isinstance(attack, ts.attacks.Attack)
         assert attack.name == name and attack.kind in ("targeted", "indiscriminate", "backdoor")
         with pytest.raises(dataclasses.FrozenInstanceError):
             attack.name = "other"
@@ -221,3 +223,39 @@ def test_the_finetune_set_is_balanced_and_follows_the_seed(rng, size):
     for wrong in (2, 61):
         with pytest.raises(ValueError, match="size must be an integer from 3 to 60"):
             ts.attacks.finetune_set(dataset, wrong, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Copy(ts.attacks.Attack):
+    """Inserts copies of class 0 with label 1, or relabels them."""
+
+    times: int = options.integer(2, 1)
+    insert: bool = options.flag(True)
+
+    name = "copy"
+    kind = "indiscriminate"
+
+    def craft(self, problem):
+        chosen = problem.generator(self.name).choice(problem.candidates(0), problem.num_poisons, replace=False)
+        base, y = (None, np.ones(len(chosen), np.int32)) if self.insert else (chosen, None)
+        return self.poisons(problem, problem.dataset.train.x[chosen], base, y, drawn=chosen.tolist())
+
+
+def test_an_attack_of_ones_own_has_its_options_checked_and_recorded(rng):
+    dataset = make_dataset(rng)
+    inserted, replacing = (Copy(insert=insert).craft(make_problem(dataset, seed=4)) for insert in (True, False))
+    assert (inserted.base == -1).all() and (inserted.y == 1).all() and (replacing.y == 0).all()
+    np.testing.assert_array_equal(replacing.base, inserted.config["drawn"])
+    assert (inserted.attack, inserted.seed, inserted.config["times"], inserted.num_examples) == ("copy", 4, 2, 60)
+    other = Copy().craft(make_problem(dataset, seed=5))
+    assert other.config["drawn"] != inserted.config["drawn"]
+    with pytest.raises(ValueError, match="times must be an integer >= 1, got 0"):
+        Copy(times=0)
+
+
+def test_eligible_examples_are_those_that_victims_train_on(rng):
+    dataset = make_dataset(rng)
+    np.testing.assert_array_equal(make_problem(dataset).eligible_examples(), np.arange(60))
+    problem = make_problem(dataset, num_poisons=2, scenario="transfer", finetune_indices=[7, 0, 4, 5])
+    np.testing.assert_array_equal(problem.eligible_examples(), [0, 4, 5, 7])
+    np.testing.assert_array_equal(problem.eligible_examples(1), [4, 7])

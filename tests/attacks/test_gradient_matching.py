@@ -9,7 +9,7 @@ import saved_poison
 import tensorflow as tf
 
 import tfshape as ts
-from tfshape.attacks import base, gradient_matching, surrogates
+from tfshape.attacks import crafting, gradient_matching, surrogates
 
 EPS = 32 / 255
 RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=10)
@@ -127,7 +127,7 @@ def test_poison_stays_within_eps_and_the_unit_box_exactly_and_labels_are_untouch
 def test_bounds_round_inwards(rng):
     x = rng.random((50, 40), np.float32)
     x[0], x[1] = 0, 1
-    low, high = base.bounds(x, 0.1)
+    low, high = crafting.bounds(x, 0.1)
     assert low.dtype == high.dtype == np.float32
     exact = x.astype(np.float64)
     assert (exact - low <= 0.1).all() and (high - exact <= 0.1).all()

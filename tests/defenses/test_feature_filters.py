@@ -6,6 +6,7 @@ import scipy.spatial
 from selection import most_slow
 
 import tfshape as ts
+from tfshape import seeds
 from tfshape.defenses import activation_clustering, base, epic, spectral_signatures
 
 RECIPE = ts.models.Recipe("adam", 1e-3, batch_size=128, epochs=10)
@@ -156,9 +157,13 @@ def test_the_same_seed_trains_the_same_classifier(name):
 
 
 def test_features_are_the_penultimate_layers(rng):
-    model = ts.models.build("mlp", (8, 8, 1), 10)
-    x = rng.random((5, 8, 8, 1), np.float32)
-    found = base.features(model, x)
+    x, y, recipe = rng.random((5, 8, 8, 1), np.float32), np.arange(5), ts.models.Recipe(batch_size=5, epochs=1)
+
+    def build():
+        return ts.models.build("mlp", (8, 8, 1), 10, seed=0)
+
+    found = base.learned_features(build, x, y, recipe, 3, "a purpose")
+    model = base.fit(build, x, y, recipe, seeds.derive(3, "a purpose"))
     assert found.shape == (5, 256) and found.dtype == np.float64
     np.testing.assert_allclose(found, np.asarray(ts.models.features(model)(x)), rtol=1e-6)
 

@@ -132,9 +132,9 @@ def test_losses_are_cross_entropies_whatever_the_size_of_the_logits(rng, scale):
 def test_lowest_leaves_out_the_largest_of_each_group_rounded_down():
     scores = np.array([5.0, 1, 4, 2, 3, 9, 8, 7])
     groups = np.array([0, 0, 0, 0, 0, 1, 1, 1])
-    np.testing.assert_array_equal(base.lowest(scores, groups, 0.4), [0, 1, 0, 1, 1, 0, 1, 1])
-    assert base.lowest(np.ones(7), np.zeros(7), 0.1).all()
-    assert base.lowest(np.ones(10), np.zeros(10), 0.1 * 3).sum() == 7
+    np.testing.assert_array_equal(base.lowest(scores, groups, base.share_of(0.4)), [0, 1, 0, 1, 1, 0, 1, 1])
+    assert base.lowest(np.ones(7), np.zeros(7), base.share_of(0.1)).all()
+    assert base.lowest(np.ones(10), np.zeros(10), base.share_of(0.1 * 3)).sum() == 7
 
 
 def test_fewer_examples_than_a_batch_are_one_batch(rng):

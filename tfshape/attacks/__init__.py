@@ -3,9 +3,9 @@
     problem = ts.attacks.Problem(dataset, "mlp", recipe, num_poisons=300, seed=0, targets=(target,))
     poisons = ts.attacks.get("gradient_matching")(restarts=2).craft(problem)
 
-An attack is a frozen dataclass of its options with `name`, `kind` ("targeted", "indiscriminate" or "backdoor")
-and `craft(problem) -> ts.poison.Poisons`; a backdoor also has `target_class` and `stamp(x, problem)`.
-`register` adds one, and so does an installed package with an entry point in the group "tfshape.attacks".
+An attack is a frozen dataclass of its options that derives from `Attack`. A class that does not derive from it, but has
+`name`, `kind` and `craft`, works too. `register` adds one, and so does an installed package's entry point in the group
+"tfshape.attacks".
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _OWN = {
     "watermark": "watermark:Watermark",
 }
 _HELPERS = {
+    "Attack": "base",
     "Problem": "base",
     "Target": "base",
     "check_target_rule": "base",

@@ -10,14 +10,15 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks
-from tfshape.attacks import base, surrogates
-from tfshape.attacks.unlearnable import input_gradient
+from tfshape import options
+from tfshape.attacks import base, crafting, surrogates
 from tfshape.poison import Poisons
+
+_ROWS = 256  # examples that are perturbed at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class AdversarialPoison:
+class AdversarialPoison(base.Attack):
     """Perturbs training examples, within eps, by signed gradient steps on a clean surrogate's loss.
 
     `num_poisons` random examples are perturbed; the attack wants them all, a budget of 1.
@@ -32,19 +33,13 @@ class AdversarialPoison:
       ValueError: a value outside these.
     """
 
-    objective: str = "targeted"
-    steps: int = 30
-    step_size: float = 0.2
-    ensemble: int = 1
+    objective: str = options.choice("targeted", ("targeted", "untargeted"))
+    steps: int = options.integer(30, 1)
+    step_size: float = options.real(0.2, 0, 2, above=True)
+    ensemble: int = options.integer(1, 1)
 
     name = "adversarial_poison"
     kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.choice("objective", self.objective, ("targeted", "untargeted"))
-        checks.integer("steps", self.steps, 1)
-        checks.integer("ensemble", self.ensemble, 1)
-        checks.real("step_size", self.step_size, 0, 2, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Steps from a random start within eps.
@@ -56,24 +51,14 @@ class AdversarialPoison:
           `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
         """
         dataset = problem.dataset
-        rng = np.random.default_rng([problem.seed, 13])
+        rng = problem.generator(self.name)
         chosen = np.sort(rng.choice(len(dataset.train), problem.num_poisons, replace=False))
         clean, y = dataset.train.x[chosen], dataset.train.y[chosen]
-        low, high = base.bounds(clean, problem.eps)
-        x = np.clip(rng.uniform(low, high).astype(np.float32), low, high)
-        targeted = self.objective == "targeted"
-        label, way = ((y + 1) % dataset.num_classes, -1) if targeted else (y, 1)
+        low, high = crafting.bounds(clean, problem.eps)
+        start = crafting.random_start(rng, low, high)
         pool = surrogates.pool(problem, problem.surrogate_seed, self.ensemble, 1).finished
-        model = surrogates.new_model(problem)
-        gradient = input_gradient(model)
-        for step in range(self.steps):
-            model.set_weights(pool[step % len(pool)])
-            rate = np.float32(way * self.step_size * problem.eps * (1 - step / self.steps))
-            for start in range(0, len(y), _ROWS):
-                rows = slice(start, start + _ROWS)
-                moved = x[rows] + rate * np.sign(gradient(x[rows], label[rows]))
-                x[rows] = np.clip(moved, low[rows], high[rows])
-        return base.make_poisons(problem, self, x, chosen)
-
-
-_ROWS = 256  # examples a step of the compiled program holds
+        turns = np.arange(self.steps)[:, None] % len(pool)
+        rates = crafting.falling_rates(self.step_size * problem.eps, self.steps)
+        label, rates = ((y + 1) % dataset.num_classes, rates) if self.objective == "targeted" else (y, -rates)
+        x = crafting.perturb(problem, start, label, low, high, pool, turns, rates, batch_size=_ROWS)
+        return self.poisons(problem, x, chosen)

@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, poison
+from tfshape import checks, options, poison
 from tfshape.attacks import base
 from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
-class Backdoor:
+class Backdoor(base.Attack):
     """What every backdoor attack has: the class its trigger shall mean, and the trigger.
 
     Attributes:
       target_class: int >= 0.
     """
 
-    target_class: int = 0
+    target_class: int = options.integer(0, 0)
 
     kind = "backdoor"
 
     def __post_init__(self):
-        checks.integer("target_class", self.target_class, 0)
+        super().__post_init__()
         self.trigger()
 
     def trigger(self) -> poison.Trigger:
@@ -66,18 +66,12 @@ class Backdoor:
 
     def eligible(self, problem: base.Problem) -> np.ndarray:
         """The training examples that may be poisoned, int64 [E], sorted."""
-        rows = trained_on(problem)
+        rows = problem.eligible_examples()
         return rows[(problem.dataset.train.y[rows] == self.target_class) == self.keeps_labels]
 
     def _bound(self, problem):
         spec = tf.TensorSpec(problem.dataset.input_shape, tf.float32)
         return self.trigger().bind(self.name, spec, (0.0, 1.0))
-
-
-def trained_on(problem):
-    """The training examples that the victim trains on, int64 [M], sorted."""
-    given = problem.finetune_indices
-    return np.arange(len(problem.dataset.train)) if given is None else np.sort(given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +90,33 @@ class PatchBackdoor(Backdoor):
         """The `ts.poison.Trigger`."""
         return poison.patch(self.size, self.value, self.position)
 
+    def craft(self, problem: base.Problem) -> Poisons:
+        """Crafts `problem.num_poisons` examples of the target class, labels untouched.
+
+        Args:
+          problem: a `Problem` with at least as many training examples of the target class; its targets play no part.
+
+        Returns:
+          `ts.poison.Poisons`: x within eps of the base examples, but under a trigger that is stamped on them, and
+          within [0, 1].
+
+        Raises:
+          ValueError: the trigger does not fit the inputs, or too few examples.
+        """
+        self.check(problem)
+        return self.poisons(problem, *self._perturbed(problem))
+
+    def _perturbed(self, problem):
+        """-> (x [num_poisons, *input_shape], the examples that they are made of [num_poisons])."""
+        raise NotImplementedError
+
+    def _bases(self, problem, rng):
+        """Random examples of the target class, int64 [num_poisons], sorted."""
+        return np.sort(rng.choice(self.eligible(problem), problem.num_poisons, replace=False))
+
 
 class _Stamped:
     """Crafts by stamping: `problem.num_poisons` random eligible examples, through `ts.poison.stamp`."""
-
-    def __post_init__(self):
-        checks.choice("clean_label", checks.scalar(self.clean_label), (True, False))
-        super().__post_init__()
 
     @property
     def keeps_labels(self: Any) -> bool:
@@ -121,7 +135,7 @@ class _Stamped:
           ValueError: the trigger does not fit the inputs, or too few examples may be poisoned.
         """
         self.check(problem)
-        rows = trained_on(problem)
+        rows = problem.eligible_examples()
         train = problem.dataset.train
         train = dataclasses.replace(train, x=train.x[rows], y=train.y[rows])
         stamp = poison.stamp(
@@ -135,7 +149,7 @@ class _Stamped:
         )
         x, y, is_poison = train.as_dataset().apply(stamp).batch(len(rows)).get_single_element()
         chosen = np.flatnonzero(is_poison)
-        return base.make_poisons(problem, self, np.asarray(x)[chosen], rows[chosen], np.asarray(y)[chosen])
+        return self.poisons(problem, np.asarray(x)[chosen], rows[chosen], np.asarray(y)[chosen])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +166,7 @@ class BadNets(_Stamped, PatchBackdoor):
       ValueError: a value outside these.
     """
 
-    clean_label: bool = False
+    clean_label: bool = options.flag(False)
 
     name = "badnets"
 
@@ -172,7 +186,7 @@ class Blend(_Stamped, Backdoor):
 
     alpha: float = 0.2
     pattern_seed: int = 0
-    clean_label: bool = False
+    clean_label: bool = options.flag(False)
 
     name = "blend"
 
@@ -195,7 +209,7 @@ class Sinusoid(_Stamped, Backdoor):
 
     delta: float = 20 / 255
     frequency: float = 6.0
-    clean_label: bool = False
+    clean_label: bool = options.flag(False)
 
     name = "sinusoid"
 
@@ -220,7 +234,7 @@ class Warp(_Stamped, Backdoor):
     strength: float = 0.5
     grid: int = 4
     pattern_seed: int = 0
-    clean_label: bool = False
+    clean_label: bool = options.flag(False)
 
     name = "warp"
 

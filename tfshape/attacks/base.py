@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tfshape import checks, models, poison
+from tfshape import checks, models, options, poison, seeds
 from tfshape.attacks import surrogates, target_rule
 from tfshape.datasets import Dataset
 from tfshape.poison import Poisons
@@ -127,25 +127,119 @@ class Problem:
         checks.require("targets", len(intended) == 1, "one or more, all with one intended label", self.targets)
         return intended.pop()
 
+    def generator(self, purpose: str) -> np.random.Generator:
+        """A random generator for one purpose, such as the name of the attack: it follows from that and the seed."""
+        return seeds.generator(self.seed, purpose)
+
+    def eligible_examples(self, label: int | None = None) -> np.ndarray:
+        """The training examples that victims train on, of class `label` or of all, as sorted indices, int64 [E]."""
+        indices = self.finetune_indices
+        eligible = np.arange(len(self.dataset.train)) if indices is None else np.sort(indices)
+        return eligible if label is None else eligible[self.dataset.train.y[eligible] == label]
+
     def candidates(self, label: int) -> np.ndarray:
-        """The training examples of class `label` that the attacker may change, as sorted indices; at least num_poisons.
+        """The examples of class `label` that the attacker may change, as sorted indices; at least num_poisons.
 
         Raises ValueError if there are fewer.
         """
-        allowed = (
-            np.arange(len(self.dataset.train)) if self.finetune_indices is None else np.sort(self.finetune_indices)
-        )
-        found = allowed[self.dataset.train.y[allowed] == label]
+        found = self.eligible_examples(label)
         most = f"at most {len(found)}, the number of training examples of class {label}"
         checks.require("num_poisons", self.num_poisons <= len(found), most, self.num_poisons)
         return found
 
 
-class Targeted:
-    """What targeted attacks share. Subclasses are frozen dataclasses with an option `ensemble`."""
+class Attack(options.Checked):
+    """What every attack is: a frozen dataclass of options that derives from this, with `name`, `kind` and `craft`.
+
+    Options that `tfshape.options` declares are checked when an attack is made.
+
+    Attributes:
+      name: str, by which `ts.attacks.get` and the flags know it.
+      kind: "targeted", "indiscriminate" or "backdoor". A backdoor also has `target_class`, and `stamp(x, problem)`,
+        which puts its trigger on test examples; a targeted attack may have `test_logits(problem)`, what clean models
+        say of the test examples, from which targets are then drawn.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[str]
+
+    def check(self, problem: Problem) -> None:
+        """Raises ValueError for a problem that the attack cannot be used on; trains nothing."""
+
+    def craft(self, problem: Problem) -> Poisons:
+        """Crafts `problem.num_poisons` examples; the same for the same problem, whatever else is drawn meanwhile.
+
+        Args:
+          problem: the `Problem`.
+
+        Returns:
+          `ts.poison.Poisons`. What becomes of its bounds is up to the attack: nothing checks labels or `problem.eps`.
+
+        Raises:
+          ValueError: a problem that the attack cannot be used on.
+        """
+        raise NotImplementedError
+
+    def poisons(
+        self, problem: Problem, x: np.ndarray, base: np.ndarray | None = None, y: np.ndarray | None = None, **found: Any
+    ) -> Poisons:
+        """The `ts.poison.Poisons` that `craft` returns, with what their file says of the attack and the problem.
+
+        Args:
+          problem: the `Problem` they were crafted for.
+          x: float32 [K, *input_shape].
+          base: int [K], the training examples they take the place of; None for examples that are inserted.
+          y: int [K], their labels; None for those of `base`.
+          **found: what else their `config` shall say.
+        """
+        dataset, targets = problem.dataset, problem.targets
+        return poison.Poisons(
+            x=x,
+            y=dataset.train.y[base] if y is None else y,
+            base=np.full(len(x), -1) if base is None else base,
+            num_examples=len(dataset.train),
+            target_x=problem.target_x() if targets else None,
+            target_y=[target.true_label for target in targets],
+            intended_y=[target.intended_label for target in targets],
+            attack=self.name,
+            config={
+                "eps": float(problem.eps),
+                "model": problem.model,
+                "scenario": problem.scenario,
+                "knowledge": problem.knowledge,
+                "surrogate_model": problem.surrogate_model,
+                "shaping": None if problem.shaping is None else str(problem.shaping),
+                "target_index": [int(target.index) for target in targets],
+                **{name: checks.scalar(value) for name, value in dataclasses.asdict(self).items()},  # type: ignore
+                **found,
+            },
+            seed=int(problem.seed),
+        )
+
+
+class Targeted(Attack):
+    """What targeted attacks share: clean-label poison. Subclasses have an option `ensemble`, and `_perturbed`."""
 
     kind = "targeted"
     checkpoints = 1
+
+    def craft(self, problem: Problem) -> Poisons:
+        """Crafts poison for the problem's targets.
+
+        Args:
+          problem: a `Problem` whose targets have one intended class, with at least `num_poisons` examples.
+
+        Returns:
+          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
+
+        Raises:
+          ValueError: no targets, several intended classes, or too few base examples.
+        """
+        return self.poisons(problem, *self._perturbed(problem))
+
+    def _perturbed(self, problem):
+        """-> (x [num_poisons, *input_shape], the examples that they are made of [num_poisons])."""
+        raise NotImplementedError
 
     def test_logits(self, problem: Problem) -> np.ndarray:
         """What the attacker's clean surrogates say of the test examples, [S, N, num_classes], for `choose_target`;
@@ -191,7 +285,7 @@ def choose_target(rule: str, dataset: Dataset, seed: int, logits: np.ndarray | N
       ValueError: an unknown rule, a number outside the dataset, or runner_up without surrogates.
     """
     checks.integer("seed", seed, 0)
-    generator = np.random.default_rng([seed, 1])
+    generator = seeds.generator(seed, "choose_target")
     labels, size = dataset.test.y, len(dataset.test)
 
     def other(index):
@@ -251,45 +345,9 @@ def finetune_set(dataset: Dataset, size: int, seed: int) -> np.ndarray:
     """
     checks.integer("size", size, dataset.num_classes, len(dataset.train))
     checks.integer("seed", seed, 0)
-    order = np.random.default_rng([seed, 2]).permutation(len(dataset.train))
+    order = seeds.generator(seed, "finetune_set").permutation(len(dataset.train))
     labels = dataset.train.y[order]
     turn = np.empty(len(order), np.int64)  # which of its class each example is, in the random order
     for label in range(dataset.num_classes):
         turn[labels == label] = np.arange(np.count_nonzero(labels == label))
     return np.sort(order[np.argsort(turn, kind="stable")[:size]])
-
-
-def bounds(x, eps):
-    """The smallest and largest float32 within eps of x and within [0, 1], rounded inwards."""
-    exact = np.maximum(x.astype(np.float64) - eps, 0), np.minimum(x.astype(np.float64) + eps, 1)
-    low, high = (side.astype(np.float32) for side in exact)
-    low = np.where(low < exact[0], np.nextafter(low, np.float32(2)), low)
-    high = np.where(high > exact[1], np.nextafter(high, np.float32(-1)), high)
-    return low, high
-
-
-def make_poisons(problem, attack, x, base, y=None):
-    """The `ts.poison.Poisons` of an attack: `x` [K, *input_shape] made from training examples `base` [K]; `y` [K] are
-    the labels, by default the clean ones. `attack` is the frozen dataclass of options, which the file records."""
-    dataset = problem.dataset
-    return poison.Poisons(
-        x=x,
-        y=dataset.train.y[base] if y is None else y,
-        base=base,
-        num_examples=len(dataset.train),
-        target_x=problem.target_x() if problem.targets else None,
-        target_y=[target.true_label for target in problem.targets],
-        intended_y=[target.intended_label for target in problem.targets],
-        attack=attack.name,
-        config={
-            "eps": float(problem.eps),
-            "model": problem.model,
-            "scenario": problem.scenario,
-            "knowledge": problem.knowledge,
-            "surrogate_model": problem.surrogate_model,
-            "shaping": None if problem.shaping is None else str(problem.shaping),
-            "target_index": [int(target.index) for target in problem.targets],
-            **{name: checks.scalar(value) for name, value in dataclasses.asdict(attack).items()},
-        },
-        seed=int(problem.seed),
-    )

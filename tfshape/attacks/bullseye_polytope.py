@@ -7,13 +7,13 @@ surely on models that the attacker has not seen, and is cheaper to find.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
-from tfshape.attacks import base, convex_polytope
-from tfshape.poison import Poisons
+from tfshape.attacks import convex_polytope
 
 
 @dataclasses.dataclass(frozen=True)
-class BullseyePolytope(base.Targeted):
+class BullseyePolytope(convex_polytope.ConvexPolytope):
     """Perturbs examples of the intended class so that the mean of their features is the target's, in every surrogate.
 
     Eq. 2 of the paper. Several targets are several means to be near to, of one object seen in several ways
@@ -25,17 +25,6 @@ class BullseyePolytope(base.Targeted):
       ValueError: a value outside these.
     """
 
-    steps: int = 400
-    step_size: float = 0.1
-    layers: str = "features"
-    ensemble: int = 4
-    base_rule: str = "nearest"
+    coefficient_steps: ClassVar[int] = 0  # type: ignore[misc]  # an option there; here all coefficients stay equal
 
     name = "bullseye_polytope"
-
-    def __post_init__(self):
-        convex_polytope.check(self)
-
-    def craft(self, problem: base.Problem) -> Poisons:
-        """Crafts poison for the problem's targets; as `ConvexPolytope.craft`."""
-        return convex_polytope.surround(self, problem, coefficient_steps=0)

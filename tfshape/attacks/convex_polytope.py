@@ -11,9 +11,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
-from tfshape.attacks import base, feature_space
-from tfshape.poison import Poisons
+from tfshape import options
+from tfshape.attacks import base, crafting, feature_space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,57 +35,25 @@ class ConvexPolytope(base.Targeted):
       ValueError: a value outside these.
     """
 
-    steps: int = 400
-    step_size: float = 0.1
-    coefficient_steps: int = 20
-    layers: str = "features"
-    ensemble: int = 4
-    base_rule: str = "nearest"
+    steps: int = options.integer(400, 1)
+    step_size: float = options.real(0.1, 0, 2, above=True)
+    coefficient_steps: int = options.integer(20, 1)
+    layers: str = options.choice("features", feature_space.LAYERS)
+    ensemble: int = options.integer(4, 1)
+    base_rule: str = options.choice("nearest", feature_space.BASE_RULES)
 
     name = "convex_polytope"
 
-    def __post_init__(self):
-        check(self)
-        checks.integer("coefficient_steps", self.coefficient_steps, 1)
-
-    def craft(self, problem: base.Problem) -> Poisons:
-        """Crafts poison for the problem's targets.
-
-        Args:
-          problem: a `Problem` whose targets have one intended class, with at least `num_poisons` examples.
-
-        Returns:
-          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
-
-        Raises:
-          ValueError: no targets, several intended classes, or too few base examples.
-        """
-        return surround(self, problem, self.coefficient_steps)
-
-
-def check(options):
-    """Raises ValueError unless the options that both polytopes have are as they say."""
-    for field in ("steps", "ensemble"):
-        checks.integer(field, getattr(options, field), 1)
-    checks.real("step_size", options.step_size, 0, 2, above=True)
-    checks.choice("layers", options.layers, feature_space.LAYERS)
-    checks.choice("base_rule", options.base_rule, feature_space.BASE_RULES)
-
-
-def surround(options, problem, coefficient_steps):
-    """Crafts the `Poisons` of a polytope; with 0 coefficient_steps all coefficients stay equal."""
-    space = feature_space.load(problem, options.pool(problem), options.layers)
-    rng = np.random.default_rng([problem.seed, 3])
-    bases = feature_space.choose_bases(problem, space, options.base_rule, rng)
-    clean = problem.dataset.train.x[bases]
-    low, high = base.bounds(clean, problem.eps)
-    rates = options.step_size * problem.eps * (1 - np.arange(options.steps) / options.steps)
-    if "surround" not in space.compiled:
-        space.compiled["surround"] = _surround_in(space)
-    x = space.compiled["surround"](
-        clean, problem.target_x(), low, high, rates.astype(np.float32), np.int32(coefficient_steps)
-    )
-    return base.make_poisons(problem, options, np.asarray(x), bases)
+    def _perturbed(self, problem):
+        space = feature_space.load(problem, self.pool(problem), self.layers)
+        bases = feature_space.choose_bases(problem, space, self.base_rule)
+        clean = problem.dataset.train.x[bases]
+        low, high = crafting.bounds(clean, problem.eps)
+        rates = crafting.falling_rates(self.step_size * problem.eps, self.steps)
+        if "surround" not in space.compiled:
+            space.compiled["surround"] = _surround_in(space)
+        surround, coefficient_steps = space.compiled["surround"], np.int32(self.coefficient_steps)
+        return np.asarray(surround(clean, problem.target_x(), low, high, rates, coefficient_steps)), bases
 
 
 def onto_simplex(points):
@@ -119,10 +86,7 @@ def _surround_in(space):
                     for row, part, goal in zip(tf.unstack(coefficients, len(goals)), found, goals)
                 ]
                 loss = tf.reduce_mean(tf.stack(gaps))
-            gradient = tape.gradient(loss, x)
-            count = tf.cast(step + 1, x.dtype)
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-            move = (first / (1 - 0.9**count)) / (tf.sqrt(second / (1 - 0.999**count)) + 1e-8)
+            move, first, second = crafting.adam(tape.gradient(loss, x), first, second, step)
             x = tf.clip_by_value(x - rates[step] * move, low, high)
         return x
 

@@ -11,9 +11,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
-from tfshape.attacks import base, feature_space
-from tfshape.poison import Poisons
+from tfshape import options
+from tfshape.attacks import base, crafting, feature_space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,44 +35,25 @@ class FeatureCollision(base.Targeted):
       ValueError: a value outside these.
     """
 
-    steps: int = 500
-    beta: float = 0.05
-    opacity: float = 0.0
-    ensemble: int = 4
-    base_rule: str = "nearest"
+    steps: int = options.integer(500, 1)
+    beta: float = options.real(0.05, 0, 1e6)
+    opacity: float = options.real(0.0, 0, 0.999)
+    ensemble: int = options.integer(4, 1)
+    base_rule: str = options.choice("nearest", feature_space.BASE_RULES)
 
     name = "feature_collision"
 
-    def __post_init__(self):
-        checks.integer("steps", self.steps, 1)
-        checks.integer("ensemble", self.ensemble, 1)
-        checks.real("beta", self.beta, 0, 1e6)
-        checks.real("opacity", self.opacity, 0, 0.999)
-        checks.choice("base_rule", self.base_rule, feature_space.BASE_RULES)
-
-    def craft(self, problem: base.Problem) -> Poisons:
-        """Crafts poison for the problem's targets.
-
-        Args:
-          problem: a `Problem` whose targets have one intended class, with at least `num_poisons` examples.
-
-        Returns:
-          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
-
-        Raises:
-          ValueError: no targets, several intended classes, or too few base examples.
-        """
+    def _perturbed(self, problem):
         space = feature_space.load(problem, self.pool(problem))
-        rng = np.random.default_rng([problem.seed, 3])
-        bases = feature_space.choose_bases(problem, space, self.base_rule, rng)
+        bases = feature_space.choose_bases(problem, space, self.base_rule)
         clean = problem.dataset.train.x[bases]
         target = problem.target_x()[np.arange(len(bases)) % len(problem.targets)]
-        low, high = base.bounds(clean, problem.eps)
+        low, high = crafting.bounds(clean, problem.eps)
         start = watermarked(clean, target, self.opacity, low, high)
         if "collide" not in space.compiled:
             space.compiled["collide"] = _collide_in(space)
         x = space.compiled["collide"](start, target, low, high, np.int32(self.steps), np.float32(self.beta))
-        return base.make_poisons(problem, self, np.asarray(x), bases)
+        return np.asarray(x), bases
 
 
 def watermarked(x, target, opacity, low, high):

@@ -71,14 +71,14 @@ def load(problem, pool, layers="features"):
     return space
 
 
-def choose_bases(problem, space, rule, rng):
+def choose_bases(problem, space, rule):
     """Indices [num_poisons] of training examples of the intended class.
 
     rule: "nearest", those whose features are nearest to a target's, the targets taking turns; or "random".
     """
     candidates = problem.candidates(problem.intended_label())
     if rule == "random":
-        return rng.choice(candidates, problem.num_poisons, replace=False)
+        return problem.generator("targeted").choice(candidates, problem.num_poisons, replace=False)
     x, targets = problem.dataset.train.x[candidates], problem.target_x()
     distances = np.concatenate([space.distances(x[i : i + 500], targets) for i in range(0, len(x), 500)])
     order = np.argsort(distances, axis=0, kind="stable")

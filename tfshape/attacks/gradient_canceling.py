@@ -13,18 +13,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, gradients, models, poison
+from tfshape import gradients, models, options, poison
 from tfshape.attacks import base, search, surrogates
 from tfshape.attacks.gradient_matching import loss_gradient
 from tfshape.poison import Poisons
 
 _ROWS = 500  # examples a batch, where all are gone through
 _CORRUPTIONS = (0.4, 0.1, 0.025, 0.00625)
-_JUDGE = 0x6C  # sets the seed of the model that judges poison apart from those of clean ones
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientCanceling:
+class GradientCanceling(base.Attack):
     """Adds `problem.num_poisons` examples, optimised by Adam within [0, 1].
 
     They start as clean ones with the wrong labels whose gradients point most against that of the clean data.
@@ -44,20 +43,13 @@ class GradientCanceling:
       ValueError: a value outside these.
     """
 
-    corruption: float | None = None
-    corruption_steps: int = 20
-    steps: int = 300
-    learning_rate: float = 0.1
+    corruption: float | None = options.real(None, 0, above=True, optional=True)
+    corruption_steps: int = options.integer(20, 1)
+    steps: int = options.integer(300, 1)
+    learning_rate: float = options.real(0.1, 0, above=True)
 
     name = "gradient_canceling"
     kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.integer("corruption_steps", self.corruption_steps, 1)
-        checks.integer("steps", self.steps, 1)
-        if self.corruption is not None:
-            checks.real("corruption", self.corruption, 0, above=True)
-        checks.real("learning_rate", self.learning_rate, 0, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Corrupts a clean surrogate, then cancels the gradient there.
@@ -85,9 +77,8 @@ class GradientCanceling:
         chosen, y = program.most_opposed(train, problem.dataset.num_classes, clean, count)
         share = np.float32(count / len(train))
         x, before, after = program.search(tf.constant(train.x[chosen]), tf.constant(y), clean, share)
-        poisons = base.make_poisons(problem, self, x.numpy(), np.full(count, -1), y)
         found = {"residual_before": float(before), "residual": float(after), "target_corruption": corruption}
-        return dataclasses.replace(poisons, config={**poisons.config, **found})
+        return self.poisons(problem, x.numpy(), y=y, **found)
 
     def _corrupt(self, program, train, corruption):
         """Moves the model to the target. Returns the gradient of the clean data there."""
@@ -113,7 +104,7 @@ def _accuracy_left(problem, pool, poisons):
     clean = surrogates.training_set(problem)
     data = clean.as_dataset().apply(poison.insert(poisons))
     model = surrogates.new_model(problem)
-    model.set_weights(surrogates.train(problem, (problem.seed, _JUDGE), 1, data, start=pool.starts[0])[0])
+    model.set_weights(surrogates.train(problem, (problem.seed, "judging_surrogate"), 1, data, start=pool.starts[0])[0])
     return models.accuracy(model, clean)
 
 

@@ -15,10 +15,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, gradients
+from tfshape import gradients, options
 from tfshape.attacks import base, search
 from tfshape.poison import Poisons
 from tfshape.shaping import examples
+
+LAYERS = ("dense", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class GradientMatching(search.Searched):
     itself; the noise, which no attacker knows, is left out.
 
     Attributes:
-      steps to retrain_ensemble: as of `search.Searched`, the loss being the matching loss.
+      steps to retrain_ensemble: as of `search.Options`, the loss being the matching loss.
       layers: "dense", only the gradients of dense layers are matched, which carries over to victims of other seeds
         better than "all" do where convolutions make the features, and costs a quarter; or "all".
       augment: bool, matches gradients of randomly shifted and mirrored poison, by up to 1/16 of the side; images only.
@@ -41,19 +43,14 @@ class GradientMatching(search.Searched):
       ValueError: a value outside these.
     """
 
-    layers: str = "dense"
-    augment: bool = False
-    base_rule: str = "gradient_norm"
+    layers: str = options.choice("dense", LAYERS)
+    augment: bool = options.flag(False)
+    base_rule: str = options.choice("gradient_norm", search.BASE_RULES)
 
     name = "gradient_matching"
 
-    def __post_init__(self):
-        super().__post_init__()
-        checks.choice("layers", self.layers, ("dense", "all"))
-        checks.choice("augment", checks.scalar(self.augment), (True, False))
-
     def craft(self, problem: base.Problem) -> Poisons:
-        """As `search.Searched.craft`. Raises ValueError also for augment on inputs that are not images."""
+        """As every targeted attack. Raises ValueError also for augment on inputs that are not images."""
         if self.augment and len(problem.dataset.input_shape) != 3:
             raise ValueError(f"augment must be False for inputs that are not images, got {self.augment}")
         return super().craft(problem)
@@ -87,7 +84,7 @@ class GradientMatching(search.Searched):
             )
         searches, rngs = zip(*map(self._search, problems))
         found = zip(problems, searches, search.run_together(searches, pool, rngs))
-        return [base.make_poisons(problem, self, x, one.bases) for problem, one, x in found]
+        return [self.poisons(problem, x, one.bases) for problem, one, x in found]
 
     def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """Its context has nothing more."""
@@ -138,7 +135,6 @@ def shaped_gradient(model, variables, x, y, shaping):
     """
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     found = gradients.per_example(model, loss, x, y, training=False)
-    valid = tf.math.is_finite(found.losses) & tf.math.is_finite(found.norms)
 
     def mean_gradient(x, y):
         return gradients.per_example(model, loss, x, y, training=False).weighted_sum(tf.fill([len(y)], 1 / len(y)))
@@ -147,7 +143,9 @@ def shaped_gradient(model, variables, x, y, shaping):
         {name: tf.convert_to_tensor(value) for name, value in shaper.variables(model).items()}
         for shaper in shaping.shapers
     ]
-    seen, _ = examples.Examples(found, found.norms, valid, mean_gradient=mean_gradient).shaped(shaping.shapers, states)
+    seen, _ = examples.Examples(found, found.norms, found.finite, mean_gradient=mean_gradient).shaped(
+        shaping.shapers, states
+    )
     sums = seen.weighted_sum(1 / tf.cast(tf.shape(y)[0], tf.float32))
     chosen = {id(variable) for variable in variables}
     return [part for part, variable in zip(sums, model.trainable_variables) if id(variable) in chosen]

@@ -8,9 +8,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
-from tfshape.attacks import backdoor, base, feature_space, surrogates
-from tfshape.poison import Poisons
+from tfshape import options
+from tfshape.attacks import backdoor, crafting, feature_space, surrogates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,48 +34,28 @@ class HiddenTrigger(backdoor.PatchBackdoor):
       ValueError: a value outside these.
     """
 
-    rounds: int = 10
-    steps: int = 20
-    step_size: float = 0.1
-    ensemble: int = 4
+    rounds: int = options.integer(10, 1)
+    steps: int = options.integer(20, 1)
+    step_size: float = options.real(0.1, 0, 2, above=True)
+    ensemble: int = options.integer(4, 1)
 
     name = "hidden_trigger"
 
-    def __post_init__(self):
-        super().__post_init__()
-        for field in ("rounds", "steps", "ensemble"):
-            checks.integer(field, getattr(self, field), 1)
-        checks.real("step_size", self.step_size, 0, 2, above=True)
-
-    def craft(self, problem: base.Problem) -> Poisons:
-        """Crafts `problem.num_poisons` examples of the target class, labels untouched.
-
-        Args:
-          problem: a `Problem` with at least as many training examples of the target class and of the others; its
-            targets play no part.
-
-        Returns:
-          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly.
-
-        Raises:
-          ValueError: the trigger does not fit the inputs, or too few examples.
-        """
-        self.check(problem)
-        train, rng = problem.dataset.train, np.random.default_rng([problem.seed, 5])
-        bases = np.sort(rng.choice(self.eligible(problem), problem.num_poisons, replace=False))
+    def _perturbed(self, problem):
+        train, rng = problem.dataset.train, problem.generator(self.name)
+        bases = self._bases(problem, rng)
         others = np.flatnonzero(train.y != self.target_class)
-        low, high = base.bounds(train.x[bases], problem.eps)
+        low, high = crafting.bounds(train.x[bases], problem.eps)
         pool = surrogates.pool(problem, problem.surrogate_seed, self.ensemble, 1)
         space = feature_space.load(problem, pool)
         descend = _compiled(space, problem.dataset.input_shape)
         x = train.x[bases]
-        rates = self.step_size * problem.eps * (1 - np.arange(self.rounds) / self.rounds)
-        for rate in rates.astype(np.float32):
+        for rate in crafting.falling_rates(self.step_size * problem.eps, self.rounds):
             sources = rng.choice(others, len(bases), replace=len(others) < len(bases))
             wanted = [rows.numpy() for rows in space.features(self.stamp(train.x[sources], problem))]
             order = _assign([rows.numpy() for rows in space.features(x)], wanted)
-            x = descend(x, low, high, [rows[order] for rows in wanted], rate, self.steps).numpy()
-        return base.make_poisons(problem, self, x, bases)
+            x = descend(x, low, high, [rows[order] for rows in wanted], np.full(self.steps, rate)).numpy()
+        return x, bases
 
 
 def _assign(found, wanted):
@@ -90,21 +69,22 @@ def _assign(found, wanted):
     return linear_sum_assignment(cost)[1]
 
 
-def _descend(space, x, low, high, wanted, rate, steps):
+def _descend(space, x, low, high, wanted, rates):
     """Signed gradient descent of x [K, ...] on the squared distances of its features to `wanted`, a [K, F] a model."""
-    for _ in tf.range(steps):
+
+    def gradient(x, _):
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss = tf.add_n([tf.reduce_sum((a - b) ** 2) for a, b in zip(space.features(x), wanted)])
-        x = tf.clip_by_value(x - rate * tf.sign(tape.gradient(loss, x)), low, high)
-    return x
+        return tape.gradient(loss, x)
+
+    return crafting.signed_descent(gradient, x, low, high, rates)
 
 
 def _compiled(space, input_shape):
     """`_descend` in this space, compiled once for all problems that share it."""
     if "hidden_trigger" not in space.compiled:
         images, wanted = tf.TensorSpec([None, *input_shape]), [tf.TensorSpec([None, None])] * len(space.extractors)
-        rate, steps = tf.TensorSpec([]), tf.TensorSpec([], tf.int32)
         descend = functools.partial(_descend, space)
-        space.compiled["hidden_trigger"] = tf.function(descend, [images, images, images, wanted, rate, steps])
+        space.compiled["hidden_trigger"] = tf.function(descend, [*[images] * 3, wanted, tf.TensorSpec([None])])
     return space.compiled["hidden_trigger"]

@@ -10,13 +10,13 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import options
 from tfshape.attacks import base, linear
 from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
-class Influence:
+class Influence(linear.Linear):
     """Adds copies of two points, one a class, moved uphill on the attacker's loss. Two classes, victim "lr".
 
     Two distinct points are all that an attack on a linear model of two classes needs (Koh et al., theorem 1). The
@@ -33,23 +33,12 @@ class Influence:
       ValueError: a value outside these.
     """
 
-    steps: int = 40
-    step_size: float = 0.5
-    l2: float = 1e-3
-    quantile: float = 0.95
+    steps: int = options.integer(40, 1)
+    step_size: float = options.real(0.5, 0, above=True)
+    l2: float = options.real(1e-3, 0, above=True)
+    quantile: float = options.real(0.95, 0, 1, above=True)
 
     name = "influence"
-    kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.integer("steps", self.steps, 1)
-        checks.real("step_size", self.step_size, 0, above=True)
-        checks.real("l2", self.l2, 0, above=True)
-        checks.real("quantile", self.quantile, 0, 1, above=True)
-
-    def check(self, problem: base.Problem) -> None:
-        """Raises ValueError unless the problem is one of two classes and its victim linear."""
-        linear.check(problem, self.name)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Climbs from a random clean example of each class, with the label of the other.
@@ -70,7 +59,7 @@ class Influence:
         filters = linear.Filters.fit(train.x, train.y, self.quantile)
         projections = [linear.Projection(filters, label) for label in (0, 1)]
         learner = Learner(train, problem.num_poisons / len(train), self.l2)
-        rng = np.random.default_rng([problem.seed, 5])
+        rng = problem.generator(self.name)
         clean = linear.rows(train.x)
         points = [
             project(clean[rng.choice(np.flatnonzero(train.y != label))]) for label, project in enumerate(projections)
@@ -89,7 +78,7 @@ class Influence:
         loss, points = best
         y = linear.copies(problem.num_poisons, 2)
         found = {"loss_before": float(before), "loss_after": float(loss)}
-        return linear.make_inserted(problem, self, np.array(points)[y], y, **found)
+        return self._inserted(problem, np.array(points)[y], y, **found)
 
 
 class Learner:

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import checks, options
 from tfshape.attacks import base
 from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
-class Interpolation:
+class Interpolation(base.Attack):
     """Images of one class mixed with `alpha` of images of another, pair by pair, inserted with the first one's label.
 
     Attributes:
@@ -23,17 +23,15 @@ class Interpolation:
       ValueError: a value outside these.
     """
 
-    alpha: float = 0.5
-    base_class: int = 0
-    other_class: int = 1
+    alpha: float = options.real(0.5, 0, 1)
+    base_class: int = options.integer(0, 0)
+    other_class: int = options.integer(1, 0)
 
     name = "interpolation"
     kind = "indiscriminate"
 
     def __post_init__(self):
-        checks.real("alpha", self.alpha, 0, 1)
-        for name in ("base_class", "other_class"):
-            checks.integer(name, getattr(self, name), 0)
+        super().__post_init__()
         different = self.base_class != self.other_class
         checks.require("other_class", different, "another class than base_class", self.other_class)
 
@@ -45,8 +43,8 @@ class Interpolation:
 
     def craft(self, problem: base.Problem) -> Poisons:
         """The mixed images as `ts.poison.Poisons`, base -1; the pairs depend on the problem's seed, not on alpha."""
-        train, rng = problem.dataset.train, np.random.default_rng([problem.seed, 7])
+        train, rng = problem.dataset.train, problem.generator(self.name)
         pools = [problem.candidates(label) for label in (self.base_class, self.other_class)]
         rows, others = (rng.choice(pool, problem.num_poisons, replace=False) for pool in pools)
         x = ((1 - self.alpha) * train.x[rows] + self.alpha * train.x[others]).astype(np.float32).clip(0, 1)
-        return base.make_poisons(problem, self, x, np.full(len(x), -1), train.y[rows])
+        return self.poisons(problem, x, y=train.y[rows])

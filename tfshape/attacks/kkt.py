@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import options
 from tfshape.attacks import base, linear
 from tfshape.poison import Poisons
 
@@ -21,7 +21,7 @@ _MARGINS = (-2.0, 0.0)  # of the poison under the decoy
 
 
 @dataclasses.dataclass(frozen=True)
-class Kkt:
+class Kkt(linear.Linear):
     """Adds copies of two points, one a class, at which decoy parameters are optimal. Two classes, victim "lr".
 
     Decoys are trained on the clean data with the labels of those examples flipped that a clean model is surest of. For
@@ -38,21 +38,11 @@ class Kkt:
       ValueError: a value outside these.
     """
 
-    decoys: int = 4
-    l2: float = 1e-3
-    quantile: float = 0.95
+    decoys: int = options.integer(4, 1, 8)
+    l2: float = options.real(1e-3, 0, above=True)
+    quantile: float = options.real(0.95, 0, 1, above=True)
 
     name = "kkt"
-    kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.integer("decoys", self.decoys, 1, 8)
-        checks.real("l2", self.l2, 0, above=True)
-        checks.real("quantile", self.quantile, 0, 1, above=True)
-
-    def check(self, problem: base.Problem) -> None:
-        """Raises ValueError unless the problem is one of two classes and its victim linear."""
-        linear.check(problem, self.name)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Finds the decoy that the poison can reach and that harms most.
@@ -98,7 +88,7 @@ class Kkt:
             "loss_after": float(loss),
             "residual": float(residual),
         }
-        return linear.make_inserted(problem, self, np.array(points)[y], y, **found)
+        return self._inserted(problem, np.array(points)[y], y, **found)
 
     def _fit(self, x, sign, points=None, weights=()):
         count = np.full(len(x), 1 / len(x))

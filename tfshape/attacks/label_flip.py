@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks, models, poison
+from tfshape import models, options, poison
 from tfshape.attacks import base, surrogates
 from tfshape.poison import Poisons
 
@@ -14,7 +14,7 @@ STRATEGIES = ("random", "pair", "near_boundary", "loss_maximising")
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelFlip:
+class LabelFlip(base.Attack):
     """Gives `problem.num_poisons` training examples another label.
 
     Attributes:
@@ -31,13 +31,10 @@ class LabelFlip:
       ValueError: another strategy.
     """
 
-    strategy: str = "random"
+    strategy: str = options.choice("random", STRATEGIES)
 
     name = "label_flip"
     kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.choice("strategy", self.strategy, STRATEGIES)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Flips labels; random ones by `ts.poison.flip_labels`, the transform that users apply.
@@ -49,7 +46,7 @@ class LabelFlip:
           `ts.poison.Poisons`: x unchanged, y the new labels, base the examples' places in the training set.
         """
         chosen, labels = (self._drawn if self.strategy in ("random", "pair") else self._ranked)(problem)
-        return base.make_poisons(problem, self, problem.dataset.train.x[chosen], chosen, labels)
+        return self.poisons(problem, problem.dataset.train.x[chosen], chosen, labels)
 
     def _drawn(self, problem):
         train = problem.dataset.train

@@ -16,13 +16,22 @@ MARGIN = 1e-5  # of a radius: what rounding to float32 may move a point by
 _SOLVER = "CLARABEL"
 
 
-def check(problem, name):
-    """Raises ValueError unless the problem is one of two classes and its victim linear."""
-    if problem.dataset.num_classes != 2:
-        raise ValueError(
-            f"dataset must have 2 classes for attack {name}, got {problem.dataset.num_classes}; see --classes"
-        )
-    checks.require("model", problem.model == "lr", f"lr for attack {name}, which is for linear models", problem.model)
+class Linear(base.Attack):
+    """An attack on linear models of two classes."""
+
+    kind = "indiscriminate"
+
+    def check(self, problem: base.Problem) -> None:
+        """Raises ValueError unless the problem is one of two classes and its victim linear."""
+        classes, allowed = problem.dataset.num_classes, f"lr for attack {self.name}, which is for linear models"
+        if classes != 2:
+            raise ValueError(f"dataset must have 2 classes for attack {self.name}, got {classes}; see --classes")
+        checks.require("model", problem.model == "lr", allowed, problem.model)
+
+    def _inserted(self, problem, x, y, **found):
+        """The `ts.poison.Poisons` of examples x [K, F] in [0, 1] with labels y [K]; see `Attack.poisons`."""
+        x = x.astype(np.float32).reshape(-1, *problem.dataset.input_shape)
+        return self.poisons(problem, x, y=y.astype(np.int32), **found)
 
 
 def rows(x):
@@ -46,14 +55,6 @@ def copies(count, points):
     Fewer poisons than points take them evenly spread.
     """
     return np.arange(count) * points // count
-
-
-def make_inserted(problem, attack, x, y, **found):
-    """The `ts.poison.Poisons` of an attack that adds examples: x [K, F] in [0, 1], y [K]; what it `found` goes into
-    the config."""
-    shaped = x.astype(np.float32).reshape(-1, *problem.dataset.input_shape)
-    poisons = base.make_poisons(problem, attack, shaped, np.full(len(x), -1), y.astype(np.int32))
-    return dataclasses.replace(poisons, config={**poisons.config, **found})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
+from tfshape import options
 from tfshape.attacks import base, search
 
 
@@ -29,7 +29,7 @@ class MetaPoison(search.Searched):
     Adam, poison gains nothing by a large gradient.
 
     Attributes:
-      steps to retrain_ensemble: as of `search.Searched`, but that surrogates are not retrained by default.
+      steps to retrain_ensemble: as of `search.Options`, but that surrogates are not retrained by default.
       inner_steps: int >= 1, unrolled.
       inner_rate: > 0, the l2 length of an unrolled step.
       clean_examples: int >= 0, beside the poison in the batch of each of them.
@@ -39,19 +39,13 @@ class MetaPoison(search.Searched):
       ValueError: a value outside these.
     """
 
-    retrain: int = 0
-    inner_steps: int = 2
-    inner_rate: float = 0.1
-    clean_examples: int = 100
-    base_rule: str = "gradient_norm"
+    retrain: int = options.integer(0, 0)
+    inner_steps: int = options.integer(2, 1)
+    inner_rate: float = options.real(0.1, 0, 100, above=True)
+    clean_examples: int = options.integer(100, 0)
+    base_rule: str = options.choice("gradient_norm", search.BASE_RULES)
 
     name = "metapoison"
-
-    def __post_init__(self):
-        super().__post_init__()
-        checks.integer("inner_steps", self.inner_steps, 1)
-        checks.integer("clean_examples", self.clean_examples, 0)
-        checks.real("inner_rate", self.inner_rate, 0, 100, above=True)
 
     def graph(self, problem: base.Problem, bases: np.ndarray) -> tuple[Any, list]:
         """Its context has clean examples and their labels too."""

@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
-from tfshape.attacks import base, pooling, surrogates
-from tfshape.poison import Poisons
+from tfshape import options
+from tfshape.attacks import base, crafting, pooling, surrogates
 
 BASE_RULES = ("gradient_norm", "random")
-_RETRAINED = 0x7E  # sets the seeds of retrained surrogates apart from those of clean ones
 
 
 @dataclasses.dataclass(frozen=True)
-class Searched(base.Targeted):
-    """The options of an attack that is a search, and the crafting. Subclasses give `base_rule` and `graph`.
+class Options:
+    """The options of an attack that is a search.
 
     Attributes:
       steps: int >= 1, updates of the poison a restart; the step size falls linearly to 0.
@@ -33,41 +31,26 @@ class Searched(base.Targeted):
       retrain_ensemble: int >= 1, the surrogates trained each time.
     """
 
-    steps: int = 120
-    step_size: float = 0.1
-    restarts: int = 1
-    ensemble: int = 8
-    checkpoints: int = 5
-    surrogates_per_step: int = 2
-    retrain: int = 2
-    retrain_ensemble: int = 2
+    steps: int = options.integer(120, 1)
+    step_size: float = options.real(0.1, 0, 2, above=True)
+    restarts: int = options.integer(1, 1)
+    ensemble: int = options.integer(8, 1)
+    checkpoints: int = options.integer(5, 1)
+    surrogates_per_step: int = options.integer(2, 1)
+    retrain: int = options.integer(2, 0)
+    retrain_ensemble: int = options.integer(2, 1)
 
-    def __post_init__(self):
-        for field in ("steps", "restarts", "ensemble", "checkpoints", "surrogates_per_step", "retrain_ensemble"):
-            checks.integer(field, getattr(self, field), 1)
-        checks.integer("retrain", self.retrain, 0)
-        checks.real("step_size", self.step_size, 0, 2, above=True)
-        checks.choice("base_rule", self.base_rule, BASE_RULES)
 
-    def craft(self: Any, problem: base.Problem) -> Poisons:
-        """Crafts poison for the problem's targets.
+class Searched(Options, base.Targeted):
+    """An attack that is a search. Subclasses have an option `base_rule`, and `graph`."""
 
-        Args:
-          problem: a `Problem` whose targets have one intended class, of which the training set has at least
-            `num_poisons` examples.
-
-        Returns:
-          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
-
-        Raises:
-          ValueError: no targets, several intended classes, or too few base examples.
-        """
+    def _perturbed(self, problem):
         search, rng = self._search(problem)
-        return base.make_poisons(problem, self, search.best(self.pool(problem), rng), search.bases)
+        return search.best(self.pool(problem), rng), search.bases
 
     def _search(self, problem):
         """A problem's `Search`, and the generator of its random draws."""
-        intended, rng = problem.intended_label(), np.random.default_rng([problem.seed, 3])
+        intended, rng = problem.intended_label(), problem.generator("targeted")
         bases = choose_bases(problem, intended, self.pool(problem), self.base_rule, rng)
         graph, context = self.graph(problem, bases)
         context = [problem.target_x(), np.full(len(problem.targets), intended, np.int32), *context]
@@ -91,7 +74,7 @@ class Search:
     def __init__(self, options, problem, bases, graph, context):
         self.options, self.problem, self.bases, self.graph, self.context = options, problem, bases, graph, context
         train = problem.dataset.train
-        self.low, self.high = base.bounds(train.x[bases], problem.eps)
+        self.low, self.high = crafting.bounds(train.x[bases], problem.eps)
         self.y = train.y[bases]
 
     def best(self, pool, rng):
@@ -102,12 +85,12 @@ class Search:
     def run(self, pool, restart, rng):
         """Returns (loss over the final pool, x [K, ...]) of one random start."""
         options, weights = self.options, pool.weights
-        x = self.start(rng)
+        x = crafting.random_start(rng, self.low, self.high)
         momentum, rates = np.zeros_like(x), self.rates()
         for number, segment in enumerate(np.array_split(rates, options.retrain + 1)):
             if number:
                 weights = self._retrain(x, pool.starts, restart, number)
-            stacks = [tf.constant(np.stack(arrays)) for arrays in zip(*weights)]
+            stacks = crafting.stacked(weights)
             picks = _turns(len(weights), len(segment), options.surrogates_per_step, rng)
             seed = np.int32(rng.integers(2**31))
             x, momentum = self.graph.steps(
@@ -115,20 +98,15 @@ class Search:
             )
         return float(self.graph.pool_loss(x, self.y, self.context, stacks)), np.asarray(x)
 
-    def start(self, rng):
-        """Random poison x [K, ...]."""
-        return np.clip(rng.uniform(self.low, self.high).astype(np.float32), self.low, self.high)
-
     def rates(self):
         """The length of each step, float32 [steps]."""
-        steps = self.options.steps
-        return (self.options.step_size * self.problem.eps * (1 - np.arange(steps) / steps)).astype(np.float32)
+        return crafting.falling_rates(self.options.step_size * self.problem.eps, self.options.steps)
 
     def _retrain(self, x, starts, restart, number):
         data = surrogates.training_set(self.problem, self.bases, x).as_dataset()
         weights = []
         for k in range(self.options.retrain_ensemble):
-            seed = (self.problem.seed, _RETRAINED, restart, number, k)
+            seed = (self.problem.seed, "retrained_surrogate", restart, number, k)
             weights += surrogates.train(
                 self.problem, seed, self.options.checkpoints, data, start=starts[k % len(starts)]
             )
@@ -141,10 +119,10 @@ def run_together(searches, pool, rngs):
     All take the same steps at the same time, on surrogates that take the turns of the first search.
     """
     first = searches[0]
-    x = np.stack([search.start(rng) for search, rng in zip(searches, rngs)])
+    x = np.stack([crafting.random_start(rng, search.low, search.high) for search, rng in zip(searches, rngs)])
     low, high, y = (np.stack([getattr(search, name) for search in searches]) for name in ("low", "high", "y"))
     context = [np.stack(parts) for parts in zip(*(search.context for search in searches))]
-    stacks = [tf.constant(np.stack(arrays)) for arrays in zip(*pool.weights)]
+    stacks = crafting.stacked(pool.weights)
     picks = _turns(len(pool.weights), first.options.steps, first.options.surrogates_per_step, rngs[0])
     seed = np.int32(rngs[0].integers(2**31))
     x, _ = first.graph.steps_together(x, np.zeros_like(x), low, high, y, context, stacks, picks, first.rates(), seed)
@@ -161,7 +139,7 @@ class Graph:
         """`context`: a list of `tf.TensorSpec`s."""
         self.model = pooling.with_cheap_second_derivatives(surrogates.new_model(problem))
         images, labels = tf.TensorSpec([None, *problem.dataset.input_shape]), tf.TensorSpec([None], tf.int32)
-        stacks = [tf.TensorSpec([None, *weight.shape], weight.dtype) for weight in self.model.weights]
+        stacks = crafting.stack_specs(self.model)
         picks, rates = tf.TensorSpec([None, surrogates_per_step], tf.int32), tf.TensorSpec([None])
         rest = [stacks, picks, rates, tf.TensorSpec([], tf.int32)]
         self.steps = tf.function(self._steps, [*[images] * 4, labels, context, *rest])
@@ -187,7 +165,7 @@ class Graph:
         for step in tf.range(tf.shape(rates)[0]):
             gradient = tf.zeros_like(x)
             for turn in range(picks.shape[1]):
-                self._load(stacks, picks[step, turn])
+                crafting.load(self.model, stacks, picks[step, turn])
                 key = tf.stack([seed, step])
                 if together:
                     gradient += tf.vectorized_map(
@@ -197,20 +175,16 @@ class Graph:
                     gradient += self.loss_and_gradient(x, y, context, key)[1]
             # The sign of Adam's step is that of its first moment: the second only divides.
             momentum = 0.9 * momentum + 0.1 * gradient
-            x = tf.clip_by_value(x - rates[step] * tf.sign(momentum), low, high)
+            x = crafting.signed_step(x, momentum, rates[step], low, high)
         return x, momentum
 
     def _pool_loss(self, x, y, context, stacks):
         count = tf.shape(stacks[0])[0]
         total = tf.zeros([])
         for pick in tf.range(count):
-            self._load(stacks, pick)
+            crafting.load(self.model, stacks, pick)
             total += self.loss(x, y, context)
         return total / tf.cast(count, tf.float32)
-
-    def _load(self, stacks, pick):
-        for variable, stack in zip(self.model.weights, stacks):
-            variable.assign(stack[pick])
 
 
 class Key:
@@ -244,8 +218,7 @@ def choose_bases(problem, label, pool, rule, rng):
 
 def clean_examples(problem, bases):
     """What the victim trains on beside the poison, (x, y)."""
-    allowed = np.arange(len(problem.dataset.train)) if problem.finetune_indices is None else problem.finetune_indices
-    rest = np.setdiff1d(allowed, bases)
+    rest = np.setdiff1d(problem.eligible_examples(), bases)
     return problem.dataset.train.x[rest], problem.dataset.train.y[rest]
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import options
 from tfshape.attacks import base, linear
 from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
-class Slab:
+class Slab(linear.Linear):
     """Adds `problem.num_poisons` examples that filters let through. Two classes, victim "lr".
 
     The filters keep the share `quantile` of each clean class, about its true mean or, after `refits`, about the mean
@@ -41,27 +41,14 @@ class Slab:
       ValueError: a value outside these.
     """
 
-    quantile: float = 0.65
-    steps: int = 100
-    learning_rate: float = 0.03
-    radius: float = 10.0
-    most: float = 0.1
-    refits: int = 0
+    quantile: float = options.real(0.65, 0, 1, above=True, below=True)
+    steps: int = options.integer(100, 2)
+    learning_rate: float = options.real(0.03, 0, above=True)
+    radius: float = options.real(10.0, 0, above=True)
+    most: float = options.real(0.1, 0, 1, above=True)
+    refits: int = options.integer(0, 0)
 
     name = "slab"
-    kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.real("quantile", self.quantile, 0, 1, above=True, below=True)
-        checks.integer("steps", self.steps, 2)
-        checks.integer("refits", self.refits, 0)
-        checks.real("most", self.most, 0, 1, above=True)
-        checks.real("learning_rate", self.learning_rate, 0, above=True)
-        checks.real("radius", self.radius, 0, above=True)
-
-    def check(self, problem: base.Problem) -> None:
-        """Raises ValueError unless the problem is one of two classes and its victim linear."""
-        linear.check(problem, self.name)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Plays the game on the hinge loss.
@@ -88,7 +75,7 @@ class Slab:
             x, y, bound = self._play(problem, [Worst(filters, label) for label in (0, 1)])
             x, y = x[self.steps // 2 :], y[self.steps // 2 :]
             chosen = linear.copies(problem.num_poisons, len(x))
-            poisons = linear.make_inserted(problem, self, x[chosen], y[chosen], loss_bound=float(bound))
+            poisons = self._inserted(problem, x[chosen], y[chosen], loss_bound=float(bound))
         filters = self._filters(train, poisons) if self.refits else filters
         passes = float(filters.passes(poisons.x, poisons.y).mean())
         return dataclasses.replace(poisons, config={**poisons.config, "passes": passes})

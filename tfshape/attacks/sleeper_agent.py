@@ -6,13 +6,12 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks, datasets
-from tfshape.attacks import backdoor, base, gradient_matching
-from tfshape.poison import Poisons
+from tfshape import datasets, options
+from tfshape.attacks import backdoor, base, gradient_matching, search
 
 
 @dataclasses.dataclass(frozen=True)
-class SleeperAgent(backdoor.PatchBackdoor):
+class SleeperAgent(search.Options, backdoor.PatchBackdoor):
     """Gradient matching whose targets are triggered examples: what they teach is the trigger.
 
     Examples of the target class are perturbed so that their training gradient points where the gradient of the loss of
@@ -23,56 +22,33 @@ class SleeperAgent(backdoor.PatchBackdoor):
     Attributes:
       target_class: int >= 0, the class that the trigger shall mean.
       size, value, position: the trigger, as `ts.poison.patch` takes them.
+      steps to retrain_ensemble: as of `search.Options`, the loss being the matching loss.
       sources: int >= 1, random training examples of the other classes that are triggered and matched.
-      steps, step_size, ensemble, checkpoints, surrogates_per_step, retrain, retrain_ensemble, layers: as in
-        `GradientMatching`.
+      layers: as in `GradientMatching`.
 
     Raises:
       ValueError: a value outside these.
     """
 
-    sources: int = 300
-    steps: int = 120
-    step_size: float = 0.1
-    ensemble: int = 4
-    checkpoints: int = 5
-    surrogates_per_step: int = 2
-    retrain: int = 2
-    retrain_ensemble: int = 2
-    layers: str = "dense"
+    ensemble: int = options.integer(4, 1)
+    sources: int = options.integer(300, 1)
+    layers: str = options.choice("dense", gradient_matching.LAYERS)
 
     name = "sleeper_agent"
 
-    def __post_init__(self):
-        super().__post_init__()
-        checks.integer("sources", self.sources, 1)
-        self._matching()
-
-    def craft(self, problem: base.Problem) -> Poisons:
-        """Crafts `problem.num_poisons` examples of the target class, labels untouched.
-
-        Args:
-          problem: a `Problem` with at least as many training examples of the target class; its targets play no part.
-
-        Returns:
-          `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly.
-
-        Raises:
-          ValueError: the trigger does not fit the inputs, or too few examples.
-        """
-        self.check(problem)
+    def _perturbed(self, problem):
         matched = self._matching().craft(self._triggered(problem))
-        return base.make_poisons(problem, self, matched.x, matched.base)
+        return matched.x, matched.base
 
     def _matching(self):
         names = {field.name for field in dataclasses.fields(gradient_matching.GradientMatching)}
-        options = {name: value for name, value in dataclasses.asdict(self).items() if name in names}
-        return gradient_matching.GradientMatching(**options)
+        shared = {name: value for name, value in dataclasses.asdict(self).items() if name in names}
+        return gradient_matching.GradientMatching(**shared)
 
     def _triggered(self, problem):
         """The same problem with triggered training examples of other classes in place of the test set, as targets."""
         train = problem.dataset.train
-        rng = np.random.default_rng([problem.seed, 6])
+        rng = problem.generator(self.name)
         others = np.flatnonzero(train.y != self.target_class)
         chosen = np.sort(rng.choice(others, min(self.sources, len(others)), replace=False))
         split = datasets.Split(self.stamp(train.x[chosen], problem), train.y[chosen])

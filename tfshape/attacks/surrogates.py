@@ -11,11 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import datasets, gradients, models, shaping
+from tfshape import datasets, gradients, models, seeds, shaping
 from tfshape.models import programs
-
-_PURPOSE = 0x5A6E  # sets these seeds apart from those that anything else derives from the same integers
-_CLEAN = 0xC1  # sets the seeds of clean models apart from those of what goes on from them
 
 
 class Snapshots(keras.callbacks.Callback):
@@ -74,7 +71,7 @@ def train(problem, seed, checkpoints, data=None, start=None):
 
     Args:
       problem: a `Problem`.
-      seed: a sequence of ints >= 0, of which the initial weights and the order of the batches are made.
+      seed: a key of `tfshape.seeds.derive`, of which the initial weights and the order of the batches are made.
       checkpoints: int >= 1. The last is the end of training; there is at most one an epoch.
       data: what to train on, an unbatched tf.data.Dataset of (x, y); None for the clean examples.
       start: the weights to start from, as in `starting_model`.
@@ -93,7 +90,7 @@ def _train_clean(problem, seed):
 
 
 def _train(problem, scenario, recipe, seed, checkpoints, data, start, shaper):
-    seed = int(np.random.SeedSequence([_PURPOSE, *seed]).generate_state(1)[0])
+    seed = seeds.derive("surrogate", *seed)
     model = starting_model(scenario, architecture(problem), problem.dataset, seed, start)
     epochs = np.ceil(np.arange(1, checkpoints + 1) * recipe.epochs / checkpoints).astype(int)
     snapshots = Snapshots(epochs.tolist())
@@ -122,7 +119,7 @@ class Pool:
         if problem.scenario == "scratch":
             self.starts = known or [None]
         else:
-            self.starts = known or [_train_clean(problem, (seed, k, _CLEAN)) for k in range(ensemble)]
+            self.starts = known or [_train_clean(problem, (seed, k, "clean_surrogate")) for k in range(ensemble)]
         self._problem, self._trainings = problem, [(seed, k) for k in range(ensemble)]
         self._checkpoints, self._norms = checkpoints, {}
         self._model = new_model(problem)

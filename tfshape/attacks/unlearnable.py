@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, models
-from tfshape.attacks import base
+from tfshape import models, options
+from tfshape.attacks import base, crafting
 from tfshape.poison import Poisons
 
 
 @dataclasses.dataclass(frozen=True)
-class Unlearnable:
+class Unlearnable(base.Attack):
     """Perturbs training examples, within eps, to *lower* the loss of a model that is trained on them meanwhile.
 
     `num_poisons` random examples are perturbed; what is left clean can be learnt from, so the attack wants them all,
@@ -47,25 +47,16 @@ class Unlearnable:
       ValueError: a value outside these.
     """
 
-    per: str = "class"
-    grid: int | None = 2
-    blind: bool = True
-    rounds: int = 10
-    train_steps: int = 20
-    noise_steps: int = 1
-    step_size: float = 0.1
+    per: str = options.choice("class", ("class", "sample"))
+    grid: int | None = options.integer(2, 1, optional=True)
+    blind: bool = options.flag(True)
+    rounds: int = options.integer(10, 1)
+    train_steps: int = options.integer(20, 1)
+    noise_steps: int = options.integer(1, 1)
+    step_size: float = options.real(0.1, 0, 2, above=True)
 
     name = "unlearnable"
     kind = "indiscriminate"
-
-    def __post_init__(self):
-        checks.choice("per", self.per, ("class", "sample"))
-        for field in ("rounds", "train_steps", "noise_steps"):
-            checks.integer(field, getattr(self, field), 1)
-        if self.grid is not None:
-            checks.integer("grid", self.grid, 1)
-        checks.choice("blind", checks.scalar(self.blind), (True, False))
-        checks.real("step_size", self.step_size, 0, 2, above=True)
 
     def craft(self, problem: base.Problem) -> Poisons:
         """Trains model and perturbation in turns.
@@ -77,14 +68,14 @@ class Unlearnable:
           `ts.poison.Poisons`: x within eps of the base examples and within [0, 1], both exactly; y their own labels.
         """
         dataset, recipe = problem.dataset, problem.recipe
-        rng = np.random.default_rng([problem.seed, 11])
+        rng = problem.generator(self.name)
         chosen = np.sort(rng.choice(len(dataset.train), problem.num_poisons, replace=False))
         clean, y = dataset.train.x[chosen], dataset.train.y[chosen]
-        low, high = base.bounds(clean, problem.eps)
+        low, high = crafting.bounds(clean, problem.eps)
         model = models.build(problem.model, dataset.input_shape, dataset.num_classes, seed=int(rng.integers(2**31)))
         optimizer = recipe.make_optimizer()
         optimizer.build(model.trainable_variables)
-        train, gradient = _train_step(model, optimizer), input_gradient(model)
+        train, gradient = _train_step(model, optimizer), _input_gradient(model)
         size, step = min(recipe.batch_size, len(y)), np.float32(self.step_size * problem.eps)
         by_class = self.per == "class"
         groups = y if by_class else np.arange(len(y))
@@ -108,9 +99,9 @@ class Unlearnable:
                 for first in range(0, len(y), size):
                     x, labels, whose = drawn(order[first : first + size])
                     members, slopes = _sums(gradient(x, labels).numpy(), whose)
-                    moved = noise[members] - step * np.sign(_of_fields(slopes, self.grid))
-                    noise[members] = np.clip(moved, -problem.eps, problem.eps)
-        return base.make_poisons(problem, self, seen(np.arange(len(y)), groups), chosen)
+                    slopes = _of_fields(slopes, self.grid)
+                    noise[members] = crafting.signed_step(noise[members], slopes, step, -problem.eps, problem.eps)
+        return self.poisons(problem, seen(np.arange(len(y)), groups), chosen)
 
 
 def _of_fields(values, grid):
@@ -131,16 +122,8 @@ def _sums(values, groups):
     return members, totals
 
 
-def input_gradient(model):
-    """A compiled function of x [B, ...], y [B]: the gradient of each example's cross-entropy by its input."""
-
-    @functools.partial(tf.function, reduce_retracing=True)
-    def gradient(x, y):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=False)))
-        return tape.gradient(loss, x)
-
+def _input_gradient(model):
+    gradient = tf.function(functools.partial(crafting.input_gradient, model), reduce_retracing=True)
     return lambda x, y: gradient(tf.constant(x), tf.constant(y))
 
 

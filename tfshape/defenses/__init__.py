@@ -13,7 +13,7 @@ from typing import Any
 
 from tfshape import calls, checks, plugins
 from tfshape.defenses.activation_clustering import ActivationClustering
-from tfshape.defenses.base import Defense, Trained
+from tfshape.defenses.base import Defense, Filter, Trained
 from tfshape.defenses.deep_partition_aggregation import DeepPartitionAggregation
 from tfshape.defenses.epic import Epic
 from tfshape.defenses.mixing import CutMix, Mixup
@@ -26,6 +26,7 @@ __all__ = [
     "DeepPartitionAggregation",
     "Defense",
     "Epic",
+    "Filter",
     "Knn",
     "Loss",
     "Mixup",

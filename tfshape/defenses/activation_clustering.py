@@ -5,10 +5,9 @@ import warnings
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import options, seeds
 from tfshape.defenses import base
 
-_FIRST = 0x30
 _SAMPLED = 2000  # examples of a class that the silhouette, quadratic in them, is computed of
 
 
@@ -29,27 +28,22 @@ class ActivationClustering(base.Filter):
       ValueError: a value outside these.
     """
 
-    components: int = 10
-    size: float = 0.35
-    silhouette: float = 0.17
+    components: int = options.integer(10, 1)
+    size: float = options.real(0.35, 0, 0.5, above=True)
+    silhouette: float = options.real(0.17, -1, 1, below=True)
 
     name = "activation_clustering"
-
-    def __post_init__(self):
-        checks.integer("components", self.components, 1)
-        checks.real("size", self.size, 0, 0.5, above=True)
-        checks.real("silhouette", self.silhouette, -1, 1, below=True)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the suspect clusters, bool [N]."""
         from threadpoolctl import threadpool_limits
 
-        found = base.features(base.fit(build, x, y, recipe, base.derive(seed, _FIRST)), x)
+        found = base.learned_features(build, x, y, recipe, seed, self.name)
         kept = np.ones(len(y), bool)
         with threadpool_limits(1):  # the matrices are small: more threads only wait for each other
             for label in np.unique(y):
                 members = np.flatnonzero(y == label)
-                kept[members] = ~self._suspect(found[members], base.derive(seed, _FIRST, int(label)))
+                kept[members] = ~self._suspect(found[members], seeds.derive(seed, self.name, int(label)))
         return kept
 
     def _suspect(self, features, seed):

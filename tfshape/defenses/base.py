@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tfshape import checks, models
+from tfshape import checks, models, options, seeds
 from tfshape.models import programs
 
 if TYPE_CHECKING:
@@ -32,8 +32,14 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True)
-class Defense:
-    """A frozen value of options with `name`, how `tfshape.defenses.parse` spells it."""
+class Defense(options.Checked):
+    """What every defense is: a frozen dataclass of options that derives from this, with a `name` and `_train`.
+
+    Attributes:
+      name: str, by which `ts.defenses.parse` and the flags know it.
+    """
+
+    name: ClassVar[str]
 
     def train(
         self,
@@ -117,22 +123,26 @@ def predictor(model):
     return lambda x: models.predict(model, x)
 
 
-def derive(seed, *purpose):
-    """A seed below 2**32 for one purpose (ints), made of `seed`."""
-    return int(np.random.SeedSequence([int(seed), *purpose]).generate_state(1)[0])
+def learned_features(build, x, y, recipe, seed, purpose):
+    """What a model trained on all the data makes of them: its penultimate layer's output, float64 [N, F].
 
-
-def features(model, x):
-    """The penultimate layer's output for x [N, ...], float64 [N, F]."""
+    purpose: a name that sets the seed of this model apart from that of the final one.
+    """
+    model = fit(build, x, y, recipe, seeds.derive(seed, purpose))
     return models.predict(models.features(model), x).astype(np.float64)
 
 
-def lowest(scores, groups, share):
+def share_of(rate):
+    """The function of a number of examples to the share `rate` of it, rounded down."""
+    return lambda size: int(rate * size + 1e-9)
+
+
+def lowest(scores, groups, dropped):
     """All but the largest scores of each group.
 
     Args:
       scores: float [N]. groups: int [N].
-      share: of each group, in [0, 1], to leave out, rounded down.
+      dropped: function of the size of a group to how many of it to leave out.
 
     Returns:
       bool [N]; of equal scores the later ones go first.
@@ -141,5 +151,5 @@ def lowest(scores, groups, share):
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
         order = members[np.argsort(scores[members], kind="stable")]
-        kept[order[len(order) - int(share * len(order) + 1e-9) :]] = False
+        kept[order[len(order) - dropped(len(order)) :]] = False
     return kept

@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 
-from tfshape import checks, models
+from tfshape import models, options, seeds
 from tfshape.defenses import base
 
 _SMALLEST_BATCH = 8
@@ -30,12 +30,9 @@ class DeepPartitionAggregation(base.Defense):
       ValueError: another number of partitions.
     """
 
-    partitions: int = 50
+    partitions: int = options.integer(50, 1)
 
     name = "deep_partition_aggregation"
-
-    def __post_init__(self):
-        checks.integer("partitions", self.partitions, 1)
 
     def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains the base models; `predict` gives their votes, ties going to the smaller class as in the paper.
@@ -52,7 +49,7 @@ class DeepPartitionAggregation(base.Defense):
             model = build()
             if len(rows):
                 small = dataclasses.replace(recipe, batch_size=batch)
-                base.fit_further(model, x[rows], y[rows], small, base.derive(seed, number))
+                base.fit_further(model, x[rows], y[rows], small, seeds.derive(seed, number))
             weights.append(model.get_weights())
         model = build()
 

@@ -5,7 +5,7 @@ import heapq
 
 import numpy as np
 
-from tfshape import checks, models
+from tfshape import models, options, seeds
 from tfshape.defenses import base
 
 
@@ -27,16 +27,11 @@ class Epic(base.Defense):
       ValueError: a value outside these.
     """
 
-    subset: float = 0.1
-    warmup: int = 2
-    every: int = 2
+    subset: float = options.real(0.1, 0, 1, below=True)
+    warmup: int = options.integer(2, 1)
+    every: int = options.integer(2, 1)
 
     name = "epic"
-
-    def __post_init__(self):
-        checks.real("subset", self.subset, 0, 1, below=True)
-        checks.integer("warmup", self.warmup, 1)
-        checks.integer("every", self.every, 1)
 
     def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains while dropping what is isolated; `kept` is what the last epochs used. See `Defense.train`."""
@@ -47,7 +42,7 @@ class Epic(base.Defense):
                 rows = np.flatnonzero(kept)
                 kept[rows[self._isolated(models.predict(model, x[rows]), y[rows])]] = False
             part = dataclasses.replace(recipe, epochs=end - start)
-            base.fit_further(model, x[kept], y[kept], part, base.derive(seed, number) if number else seed)
+            base.fit_further(model, x[kept], y[kept], part, seeds.derive(seed, number) if number else seed)
         return base.Trained(base.predictor(model), kept)
 
     def _isolated(self, logits, y):

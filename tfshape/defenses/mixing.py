@@ -4,16 +4,13 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks, models
+from tfshape import checks, models, options
 from tfshape.defenses import base
 
 
 @dataclasses.dataclass(frozen=True)
 class _Mixing(base.Defense):
-    alpha: float = 1.0
-
-    def __post_init__(self):
-        checks.real("alpha", self.alpha, 0, above=True)
+    alpha: float = options.real(1.0, 0, above=True)
 
     def _train(self, build, x, y, num_classes, recipe, seed):
         """Trains on mixed batches, as many as without; nothing is dropped. See `Defense.train`."""

@@ -7,10 +7,8 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks, models
+from tfshape import models, options, seeds
 from tfshape.defenses import base
-
-_FIRST = 0x10  # sets the seed of the model that is looked at apart from that of the final one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +23,22 @@ class NoDefense(base.Filter):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sphere(base.Filter):
+class _ByDistance(base.Filter):
+    rate: float = options.real(0.05, 0, 1, below=True)
+
+    def _keep(self, build, x, y, num_classes, recipe, seed):
+        """All but the share `rate` of each class with the largest distance, bool [N]."""
+        flat = np.asarray(x, np.float64).reshape(len(x), -1)
+        means = {label: flat[y == label].mean(axis=0) for label in np.unique(y)}
+        scores = np.zeros(len(y))
+        for label, mean in means.items():
+            others = [means[other] for other in means if other != label]
+            scores[y == label] = self._distances(flat[y == label] - mean, np.reshape(others, (-1, len(mean))) - mean)
+        return base.lowest(scores, y, base.share_of(self.rate))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sphere(_ByDistance):
     """Drops the examples farthest from the mean of their class (Steinhardt, Koh & Liang 2017, arXiv 1706.03691, eq. 4).
 
     Attributes:
@@ -35,21 +48,16 @@ class Sphere(base.Filter):
       ValueError: another rate.
     """
 
-    rate: float = 0.05
-
     name = "sphere"
 
-    def __post_init__(self):
-        checks.real("rate", self.rate, 0, 1, below=True)
-
-    def _keep(self, build, x, y, num_classes, recipe, seed):
-        """All but the share `rate` of each class with the largest distance from its mean, bool [N]."""
-        flat, means = _flat_and_means(x, y, num_classes)
-        return base.lowest(np.linalg.norm(flat - means[y], axis=1), y, self.rate)
+    @staticmethod
+    def _distances(away, lines):
+        """Of examples `away` [n, D] from the mean of their class, which `lines` [C - 1, D] lead from to the others."""
+        return np.linalg.norm(away, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Slab(base.Filter):
+class Slab(_ByDistance):
     """Drops the examples farthest from the mean of their class along the line to another class's mean.
 
     Steinhardt, Koh & Liang 2017 (arXiv 1706.03691, eq. 4), for two classes; with more, the largest of these distances
@@ -62,31 +70,13 @@ class Slab(base.Filter):
       ValueError: another rate.
     """
 
-    rate: float = 0.05
-
     name = "slab"
 
-    def __post_init__(self):
-        checks.real("rate", self.rate, 0, 1, below=True)
-
-    def _keep(self, build, x, y, num_classes, recipe, seed):
-        """All but the share `rate` of each class with the largest distance along such a line, bool [N]."""
-        flat, means = _flat_and_means(x, y, num_classes)
-        scores = np.zeros(len(y))
-        for label in np.unique(y):
-            lines = means[label] - np.delete(means[np.unique(y)], np.searchsorted(np.unique(y), label), axis=0)
-            lines /= np.maximum(np.linalg.norm(lines, axis=1, keepdims=True), 1e-12)
-            scores[y == label] = np.abs((flat[y == label] - means[label]) @ lines.T).max(axis=1, initial=0)
-        return base.lowest(scores, y, self.rate)
-
-
-def _flat_and_means(x, y, num_classes):
-    """Inputs as rows, float64 [N, D], and the mean of each class, [num_classes, D], 0 for one without examples."""
-    flat = np.asarray(x, np.float64).reshape(len(x), -1)
-    means = np.zeros((num_classes, flat.shape[1]))
-    for label in np.unique(y):
-        means[label] = flat[y == label].mean(axis=0)
-    return flat, means
+    @staticmethod
+    def _distances(away, lines):
+        """As of `Sphere`."""
+        lines = lines / np.maximum(np.linalg.norm(lines, axis=1, keepdims=True), 1e-12)
+        return np.abs(away @ lines.T).max(axis=1, initial=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,21 +95,18 @@ class Loss(base.Filter):
       ValueError: a value outside these.
     """
 
-    rate: float = 0.05
-    rounds: int = 1
+    rate: float = options.real(0.05, 0, 1, below=True)
+    rounds: int = options.integer(1, 1)
 
     name = "loss"
-
-    def __post_init__(self):
-        checks.real("rate", self.rate, 0, 1, below=True)
-        checks.integer("rounds", self.rounds, 1)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the share `rate` of largest loss in the last round, bool [N]."""
         kept = np.ones(len(y), bool)
         for number in range(self.rounds):
-            model = base.fit(build, x[kept], y[kept], recipe, base.derive(seed, _FIRST, number))
-            kept = base.lowest(losses(models.predict(model, x), y), np.zeros(len(y), int), self.rate)
+            first = seeds.derive(seed, "sanitization", number)
+            found = losses(models.predict(base.fit(build, x[kept], y[kept], recipe, first), x), y)
+            kept = base.lowest(found, np.zeros(len(y), int), base.share_of(self.rate))
         return kept
 
 
@@ -146,21 +133,16 @@ class Knn(base.Filter):
       ValueError: a value outside these.
     """
 
-    k: int = 50
-    agreement: float = 0.6
+    k: int = options.integer(50, 1)
+    agreement: float = options.real(0.6, 0, 1, below=True)
 
     name = "knn"
-
-    def __post_init__(self):
-        checks.integer("k", self.k, 1)
-        checks.real("agreement", self.agreement, 0, 1, below=True)
 
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but those whose neighbours, not counting the example itself, agree on another label, bool [N]."""
         from sklearn.neighbors import NearestNeighbors
 
-        model = base.fit(build, x, y, recipe, base.derive(seed, _FIRST))
-        found = base.features(model, x).astype(np.float32)
+        found = base.learned_features(build, x, y, recipe, seed, "sanitization").astype(np.float32)
         neighbors = NearestNeighbors(n_neighbors=min(self.k, len(y) - 1)).fit(found).kneighbors(return_distance=False)
         shares = (y[neighbors][:, :, None] == np.arange(num_classes)).mean(axis=1)
         shares[np.arange(len(y)), y] = 0

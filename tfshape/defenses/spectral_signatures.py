@@ -4,10 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks
+from tfshape import options
 from tfshape.defenses import base
-
-_FIRST = 0x20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,23 +23,17 @@ class SpectralSignatures(base.Filter):
       ValueError: another rate.
     """
 
-    rate: float = 0.01
+    rate: float = options.real(0.01, 0, 1, below=True)
 
     name = "spectral_signatures"
 
-    def __post_init__(self):
-        checks.real("rate", self.rate, 0, 1, below=True)
-
     def _keep(self, build, x, y, num_classes, recipe, seed):
         """All but the highest outlier scores of each class, bool [N]."""
-        found = base.features(base.fit(build, x, y, recipe, base.derive(seed, _FIRST)), x)
-        kept = np.ones(len(y), bool)
+        found = base.learned_features(build, x, y, recipe, seed, self.name)
+        scores, most = np.zeros(len(y)), base.share_of(1.5 * self.rate)(len(y))
         for label in np.unique(y):
-            members = np.flatnonzero(y == label)
-            dropped = min(int(1.5 * self.rate * len(y) + 1e-9), len(members) // 2)
-            order = np.argsort(outlier_scores(found[members]), kind="stable")
-            kept[members[order[len(members) - dropped :]]] = False
-        return kept
+            scores[y == label] = outlier_scores(found[y == label])
+        return base.lowest(scores, y, lambda size: min(most, size // 2))
 
 
 def outlier_scores(features):

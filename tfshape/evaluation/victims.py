@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from tfshape import attacks, checks, graphs, models, poison, shaping
+from tfshape import attacks, checks, graphs, models, poison, seeds, shaping
 from tfshape.evaluation import accounting, distribution
 from tfshape.evaluation.experiment import Experiment
 from tfshape.models import programs
@@ -45,8 +45,7 @@ class Setting:
 
     def seed(self, purpose):
         """An integer for one purpose, from the experiment's seed and the trial's number."""
-        state = np.random.SeedSequence([self.experiment.seed, self.trial, *purpose.encode()])
-        return int(state.generate_state(1)[0])
+        return seeds.derive(self.experiment.seed, self.trial, purpose)
 
     @functools.cached_property
     def initial_model(self):
@@ -120,6 +119,18 @@ class Setting:
         start = time.perf_counter()
         with graphs.collectable():
             return self.attack.craft(self.problem(num_poisons, shaper)), time.perf_counter() - start
+
+    def aims(self, poisons, most=None):
+        """What victims shall get wrong: x [n, ...], their classes [n] and the intended ones [n]; n may be 0.
+
+        Those of the targets; of a backdoor, test examples of other classes with the trigger on, at most `most`.
+        """
+        if self.attack.kind != "backdoor":
+            return poisons.target_x, poisons.target_y, poisons.intended_y
+        label, test = self.attack.target_class, self.dataset.test
+        chosen = np.flatnonzero(test.y != label)[:most]
+        stamped = self.attack.stamp(test.x[chosen], self.problem(len(poisons.y)))
+        return stamped, test.y[chosen], np.full(len(chosen), label)
 
     def new_victim(self):
         """An untrained victim: the same for every defense of the trial."""
@@ -205,17 +216,15 @@ def train_and_measure(setting, choice, data, poisons, known=None, examples=None)
     if certificate is not None:
         withstood = certificate(dataset.test.x, dataset.test.y)
         row["certified_accuracy"] = float((withstood >= _changes(poisons, dataset)).mean())
-    if setting.attack.kind == "backdoor":
-        label = setting.attack.target_class
-        others = dataset.test.y != label
-        stamped = setting.attack.stamp(dataset.test.x[others], setting.problem(len(poisons.y)))
-        row["success"] = float((predict(stamped).argmax(axis=1) == label).mean())
-    elif len(poisons.target_y):
-        found = predict(poisons.target_x).argmax(axis=1)
-        row["target_index"] = poisons.config.get("target_index", [None])[0]
-        row["true_label"], row["intended_label"] = int(poisons.target_y[0]), int(poisons.intended_y[0])
-        row["predicted_label"] = int(found[0])
-        row["success"] = bool((found == poisons.intended_y).all())
+    aimed, labels, intended = setting.aims(poisons)
+    if len(intended):
+        found = predict(aimed).argmax(axis=1)
+        obeyed, backdoor = found == intended, setting.attack.kind == "backdoor"
+        if not backdoor:
+            row["target_index"] = poisons.config.get("target_index", [None])[0]
+            row["true_label"], row["intended_label"] = int(labels[0]), int(intended[0])
+            row["predicted_label"] = int(found[0])
+        row["success"] = float(obeyed.mean()) if backdoor else bool(obeyed.all())
     return row
 
 

@@ -128,6 +128,12 @@ class PerExample:
         """[B]: l2 norm of each example's gradient."""
         return self._once("norms", lambda: self._root(self._once("squares", self._squares)))
 
+    @property
+    @_do_not_convert
+    def finite(self) -> tf.Tensor:
+        """[B], bool: whether an example's loss and the norm of its gradient are finite."""
+        return tf.math.is_finite(self.losses) & tf.math.is_finite(self.norms)
+
     def _root(self, squares):
         """Root of the sum over the first axis; zero for padding."""
         if self._padding is not None:

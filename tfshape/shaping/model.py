@@ -243,8 +243,7 @@ class ShapedModel(keras.Model):
     def _whole(self, x, y, sample_weight, scale):
         """The shaped sum times `scale`, the predictions, the regularisation gradients, and what was counted."""
         found = gradients.per_example(self.model, self._example_loss, x, y, sample_weight=sample_weight, training=True)
-        norms = found.norms
-        finite = tf.math.is_finite(found.losses) & tf.math.is_finite(norms)
+        norms, finite = found.norms, found.finite
         present = tf.ones_like(finite)
         if sample_weight is not None:
             present = tf.reshape(sample_weight, tf.shape(finite)) != 0
@@ -261,9 +260,7 @@ class ShapedModel(keras.Model):
 
     def example_weights(self, found: gradients.PerExample) -> tf.Tensor:
         """The weights, [B] or [L, B], that the next step would give `found`, the engine's gradients of a batch."""
-        norms = found.norms
-        valid = tf.math.is_finite(found.losses) & tf.math.is_finite(norms)
-        examples = Examples(found, norms, valid, mean_gradient=self._mean_gradient)
+        examples = Examples(found, found.norms, found.finite, mean_gradient=self._mean_gradient)
         return examples.shaped(self.shaping.shapers, self._states)[0].weights
 
     def _mean_gradient(self, x, y):

@@ -20,13 +20,8 @@ def take(setting, poisons):
         backdoor a test example with the trigger on, else the targets, of which there may be none.
     """
     x, y, base = poisons.x[:NUM], poisons.y[:NUM], poisons.base[:NUM]
-    train, test, made = setting.dataset.train, setting.dataset.test, base >= 0
-    target, labels, intended = poisons.target_x, poisons.target_y, poisons.intended_y
-    if setting.attack.kind == "backdoor":
-        label = setting.attack.target_class
-        first = np.flatnonzero(test.y != label)[:1]
-        target = setting.attack.stamp(test.x[first], setting.problem(len(poisons.y)))
-        labels, intended = test.y[first], np.full(1, label)
+    train, made = setting.dataset.train, base >= 0
+    target, labels, intended = setting.aims(poisons, most=1)
     return {
         "poison": x,
         "poison_label": y,
