@@ -34,8 +34,9 @@ TOP = {
     "files",
     "folders",
     "graphs",
+    "imports",
     "pixels",
-    "plugins",
+    "registry",
     "strict_json",
     "tables",
 }  # of the package itself, for every room to use

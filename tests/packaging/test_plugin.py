@@ -8,7 +8,7 @@ import forked
 import pytest
 
 import tfshape as ts
-from tfshape import plugins
+from tfshape import registry
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -68,15 +68,17 @@ class Attack:
 
 
 def test_register_refuses_what_is_no_attack_and_what_is_taken():
-    registry = plugins.Registry("attack", "tfshape.nothing", ("name", "kind", "craft"), {"taken": "there:There"})
-    assert registry.register(Attack) is Attack and registry.register(Attack) is Attack
-    assert list(registry) == ["taken", "one_of_a_test"] and registry["one_of_a_test"] is Attack
+    found = registry.Registry("nothing", ("name", "kind", "craft"), {"taken": "there:There"})
+    assert found.register(Attack) is Attack and found.register(Attack) is Attack
+    assert found.names() == ("taken", "one_of_a_test") and found.get("one_of_a_test") is Attack
     with pytest.raises(ValueError, match="it has no kind, craft"):
-        registry.register(type("Half", (), {"name": "half"}))
-    with pytest.raises(ValueError, match="attack 'taken' is taken by there:There"):
-        registry.register(type("Other", (Attack,), {"name": "taken"}))
-    with pytest.raises(KeyError):
-        registry["unknown"]
+        found.register(type("Half", (), {"name": "half"}))
+    with pytest.raises(ValueError, match="nothing 'taken' is taken by there:There"):
+        found.register(type("Other", (Attack,), {"name": "taken"}))
+    with pytest.raises(ValueError, match=r"nothing must be one of taken, one_of_a_test, got 'token'. Did you mean 'ta"):
+        found.get("token")
+    with pytest.raises(ValueError, match="name of a nothing must be an identifier, got 'a-b'"):
+        found.register(type("Other", (Attack,), {"name": "a-b"}))
 
 
 def test_our_own_names_are_those_of_their_classes():
@@ -91,7 +93,7 @@ def test_a_foreign_class_that_cannot_be_loaded_is_named(monkeypatch):
         def load(self):
             raise ImportError("no module named nowhere")
 
-    monkeypatch.setattr(plugins, "_entry_points", lambda group: {"broken": Point()})
-    registry = plugins.Registry("attack", "tfshape.attacks", ("name",))
+    monkeypatch.setattr(registry, "_entry_points", lambda group: {"broken": Point()})
+    attacks = registry.Registry("attack", ("name",))
     with pytest.raises(ValueError, match=r"attack 'broken' of some_package:Broken cannot be loaded: no module named"):
-        registry["broken"]
+        attacks.get("broken")
