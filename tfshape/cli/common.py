@@ -16,7 +16,7 @@ import traceback
 
 from absl import flags
 
-from tfshape import banner, checks, datasets
+from tfshape import banner, checks, datasets, imports
 from tfshape.cli import interrupt
 
 FLAGS = flags.FLAGS
@@ -70,6 +70,8 @@ def _parse_and_call(main):
         print(_help(main, FLAGS.helpfull))
         return
     _check(rest)
+    if "import" in FLAGS:
+        _import(FLAGS["import"].value)
     main()
 
 
@@ -167,8 +169,20 @@ def check_data():
     if name.startswith("npz:"):
         file = os.path.isfile(os.path.expanduser(name[4:]))
         checks.require("dataset", file, "npz: and the path of a file, tfds: and a name, or a name", name)
-    elif not name.startswith("tfds:"):
-        checks.choice("dataset", name, [*datasets.names(), "tfds:NAME", "npz:PATH"])
+    else:
+        datasets.check_name(name)
+
+
+def define_import():
+    """Defines --import, for a binary that takes names of attacks, shapers, defenses, models or datasets."""
+    flags.DEFINE_multi_string(
+        "import", [], "Python files or modules that register names of your own: my_code.py,my_package.attacks"
+    )
+
+
+def _import(given):
+    for name in (name.strip() for text in given for name in text.split(",")):
+        imports.load(name)
 
 
 def check_folder(flag, path):
