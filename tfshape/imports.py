@@ -137,4 +137,4 @@ def _fail(name, error, path=None):
     lines += [error.lineno] if isinstance(error, SyntaxError) and error.filename == path else []
     where = f" (line {lines[-1]})" if lines and path else ""
     words = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}{where}"
-    raise ValueError(f"import must be {_ALLOWED}, that loads, got {checks.shown(name)}: {words}") from error
+    raise ValueError(f"import must be a Python file or module that loads, got {checks.shown(name)}: {words}") from error
