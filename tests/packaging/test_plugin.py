@@ -7,9 +7,6 @@ import sys
 import forked
 import pytest
 
-import tfshape as ts
-from tfshape import registry
-
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -57,43 +54,3 @@ assert model.shaping.sensitivity is None
 """
     done = forked.code(tmp_path, code, folders=[installed])
     assert done.returncode == 0, done.stderr
-
-
-class Attack:
-    name = "one_of_a_test"
-    kind = "indiscriminate"
-
-    def craft(self, problem):
-        raise NotImplementedError
-
-
-def test_register_refuses_what_is_no_attack_and_what_is_taken():
-    found = registry.Registry("nothing", ("name", "kind", "craft"), {"taken": "there:There"})
-    assert found.register(Attack) is Attack and found.register(Attack) is Attack
-    assert found.names() == ("taken", "one_of_a_test") and found.get("one_of_a_test") is Attack
-    with pytest.raises(ValueError, match="it has no kind, craft"):
-        found.register(type("Half", (), {"name": "half"}))
-    with pytest.raises(ValueError, match="nothing 'taken' is taken by there:There"):
-        found.register(type("Other", (Attack,), {"name": "taken"}))
-    with pytest.raises(ValueError, match=r"nothing must be one of taken, one_of_a_test, got 'token'. Did you mean 'ta"):
-        found.get("token")
-    with pytest.raises(ValueError, match="name of a nothing must be an identifier, got 'a-b'"):
-        found.register(type("Other", (Attack,), {"name": "a-b"}))
-
-
-def test_our_own_names_are_those_of_their_classes():
-    assert all(ts.attacks.get(name).name == name for name in ts.attacks.names())
-    assert all(getattr(ts.attacks, name) for name in ts.attacks.__all__)
-
-
-def test_a_foreign_class_that_cannot_be_loaded_is_named(monkeypatch):
-    class Point:
-        name, value = "broken", "some_package:Broken"
-
-        def load(self):
-            raise ImportError("no module named nowhere")
-
-    monkeypatch.setattr(registry, "_entry_points", lambda group: {"broken": Point()})
-    attacks = registry.Registry("attack", ("name",))
-    with pytest.raises(ValueError, match=r"attack 'broken' of some_package:Broken cannot be loaded: no module named"):
-        attacks.get("broken")
