@@ -354,6 +354,6 @@ def test_classes_and_names(places, rng):
     assert ts.datasets.names() == names
     for unknown in ("cifar11", "tfds:", "npz:", "", None, "tfds"):
         with pytest.raises(
-            ValueError, match=r"dataset must be one of fashion_mnist_mini, .*, tfds:NAME or npz:PATH, got"
+            ValueError, match=r"dataset must be one of fashion_mnist_mini, .*, tfds:NAME, npz:PATH, got"
         ):
             load(unknown)

@@ -8,19 +8,25 @@ import tempfile
 
 from absl import flags
 
-name, work = json.load(sys.stdin)
+from tfshape import imports
+
+name, work, sources = json.load(sys.stdin)
 module = importlib.import_module(f"tfshape.cli.{name}")
 FLAGS = flags.FLAGS
 FLAGS.mark_as_parsed()
 defaults = {flag: FLAGS[flag].value for flag in FLAGS}
 failed, saved = False, tempfile.mkdtemp()
 pathlib.Path(saved, "trial-000.npz").touch()
+for file, text in sources.items():
+    pathlib.Path(saved, file).write_text(text, "utf-8")
 for page, arguments in work:
     for flag, value in defaults.items():
         FLAGS[flag].value, FLAGS[flag].present = value, 0
     try:
         rest = FLAGS([name, *arguments])[1:]
         assert not rest or name == "report", f"{rest} are no flags"
+        for file in FLAGS["import"].value if "import" in FLAGS else ():
+            imports.load(str(pathlib.Path(saved, file)))
         if FLAGS["poisons"].value if "poisons" in FLAGS else None:
             FLAGS["poisons"].value = saved  # a command before made it
         if name in ("evaluate", "craft", "sweep") and not (name == "sweep" and FLAGS.status):

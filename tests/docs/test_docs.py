@@ -38,6 +38,12 @@ def commands(text):
             yield name, shlex.split(rest.replace("\\\n", " "), comments=True)
 
 
+def sources(texts):
+    """Name to text of the blocks that begin with the name of a file, as `# my_code.py`."""
+    found = [block for text in texts for block in blocks(text)]
+    return {name[1]: block for block in found if (name := re.match(r"# (\w+\.py)\n", block))}
+
+
 def run(script, work, cwd):
     done = forked.script(cwd, HERE / script, text=json.dumps(work))
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
@@ -62,7 +68,7 @@ def test_the_flags_of_every_command_are_taken(name):
     texts["--help"] = re.sub(r"^  (?=bin/)", "", ast.get_docstring(source), flags=re.MULTILINE)
     work = [[page, given] for page, text in texts.items() for called, given in commands(text) if called == name]
     assert work
-    run("check_flags.py", [name, work], ROOT)
+    run("check_flags.py", [name, work, sources(texts.values())], ROOT)
 
 
 def public_names():

@@ -7,9 +7,6 @@ import sys
 import forked
 import pytest
 
-import tfshape as ts
-from tfshape import plugins
-
 pytestmark = pytest.mark.one_stack
 
 HERE = pathlib.Path(__file__).parent
@@ -59,41 +56,3 @@ assert model.shaping.sensitivity is None
 """
     done = forked.code(tmp_path, code, folders=[installed])
     assert done.returncode == 0, done.stderr
-
-
-class Attack:
-    name = "one_of_a_test"
-    kind = "indiscriminate"
-
-    def craft(self, problem):
-        raise NotImplementedError
-
-
-def test_register_refuses_what_is_no_attack_and_what_is_taken():
-    registry = plugins.Registry("attack", "tfshape.nothing", ("name", "kind", "craft"), {"taken": "there:There"})
-    assert registry.register(Attack) is Attack and registry.register(Attack) is Attack
-    assert list(registry) == ["taken", "one_of_a_test"] and registry["one_of_a_test"] is Attack
-    with pytest.raises(ValueError, match="it has no kind, craft"):
-        registry.register(type("Half", (), {"name": "half"}))
-    with pytest.raises(ValueError, match="attack 'taken' is taken by there:There"):
-        registry.register(type("Other", (Attack,), {"name": "taken"}))
-    with pytest.raises(KeyError):
-        registry["unknown"]
-
-
-def test_our_own_names_are_those_of_their_classes():
-    assert all(ts.attacks.get(name).name == name for name in ts.attacks.names())
-    assert all(getattr(ts.attacks, name) for name in ts.attacks.__all__)
-
-
-def test_a_foreign_class_that_cannot_be_loaded_is_named(monkeypatch):
-    class Point:
-        name, value = "broken", "some_package:Broken"
-
-        def load(self):
-            raise ImportError("no module named nowhere")
-
-    monkeypatch.setattr(plugins, "_entry_points", lambda group: {"broken": Point()})
-    registry = plugins.Registry("attack", "tfshape.attacks", ("name",))
-    with pytest.raises(ValueError, match=r"attack 'broken' of some_package:Broken cannot be loaded: no module named"):
-        registry["broken"]

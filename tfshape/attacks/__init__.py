@@ -4,8 +4,8 @@
     poisons = ts.attacks.get("gradient_matching")(restarts=2).craft(problem)
 
 An attack is a frozen dataclass of its options that derives from `Attack`. A class that does not derive from it, but has
-`name`, `kind` and `craft`, works too. `register` adds one, and so does an installed package's entry point in the group
-"tfshape.attacks".
+`name`, `kind` and `craft`, works too. `names`, `get` and `register` are those of `tfshape.registry.Registry`; entry
+points: "tfshape.attacks".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tfshape import checks, plugins
+from tfshape.registry import Registry
 
 _OWN = {
     "badnets": "backdoor:BadNets",
@@ -51,32 +51,10 @@ _HELPERS = {
     "training_set": "surrogates",
 }
 _HOMES = {**_HELPERS, **{cls: module for module, cls in (home.split(":") for home in _OWN.values())}}
-REGISTRY = plugins.Registry(
-    "attack",
-    "tfshape.attacks",
-    ("name", "kind", "craft"),
-    {name: f"{__name__}.{home}" for name, home in _OWN.items()},
-)
+REGISTRY = Registry("attack", ("name", "kind", "craft"), {name: f"{__name__}.{home}" for name, home in _OWN.items()})
+names, get, register = REGISTRY.names, REGISTRY.get, REGISTRY.register
 
 __all__ = ["get", "names", "register", *_HOMES]  # noqa: PLE0604 (they are strings)
-
-
-def names() -> tuple[str, ...]:
-    """The names that `get` knows, as a tuple; those of installed packages last."""
-    return tuple(REGISTRY)
-
-
-def get(name: str) -> Any:
-    """The class of the attack of that name. Raises ValueError for one that is unknown or cannot be loaded."""
-    return REGISTRY[checks.choice("attack", name, REGISTRY)]
-
-
-def register(cls: Any) -> Any:
-    """Adds an attack to the names that `get` and the flags know; a decorator of its class.
-
-    Raises ValueError for a class without `name`, `kind` or `craft`, and for a name that another attack has.
-    """
-    return REGISTRY.register(cls)
 
 
 def __getattr__(name: str) -> Any:

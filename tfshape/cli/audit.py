@@ -23,6 +23,7 @@ from tfshape.cli import common
 FLAGS = flags.FLAGS
 CANARIES = ("gradient", "input", "all")
 
+common.define_import()
 flags.DEFINE_string("dataset", "fashion_mnist_mini", "dataset: a name, tfds:<name> or npz:<path>")
 flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")
 flags.DEFINE_list("classes", None, "keep and relabel only these classes: 3,4")

@@ -16,7 +16,7 @@ import traceback
 
 from absl import flags
 
-from tfshape import banner, checks
+from tfshape import banner, checks, imports
 from tfshape.cli import interrupt
 
 FLAGS = flags.FLAGS
@@ -70,6 +70,8 @@ def _parse_and_call(main):
         print(_help(main, FLAGS.helpfull))
         return
     _check(rest)
+    if "import" in FLAGS:
+        _import(FLAGS["import"].value)
     main()
 
 
@@ -167,10 +169,22 @@ def check_data():
     if name.startswith("npz:"):
         file = os.path.isfile(os.path.expanduser(name[4:]))
         checks.require("dataset", file, "npz: and the path of a file, tfds: and a name, or a name", name)
-    elif not name.startswith("tfds:"):
+    else:
         from tfshape import datasets  # with NumPy, which the memory may not hold; `explained` tells
 
-        checks.choice("dataset", name, [*datasets.names(), "tfds:NAME", "npz:PATH"])
+        datasets.check_name(name)
+
+
+def define_import():
+    """Defines --import, for a binary that takes names of attacks, shapers, defenses, models or datasets."""
+    flags.DEFINE_multi_string(
+        "import", [], "Python files or modules that register names of your own: my_code.py,my_package.attacks"
+    )
+
+
+def _import(given):
+    for name in (name.strip() for text in given for name in text.split(",")):
+        imports.load(name)
 
 
 def check_folder(flag, path):

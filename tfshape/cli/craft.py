@@ -88,10 +88,11 @@ def _continues(about, config):
     """Whether an earlier run of the same crafting began in this folder. Raises ValueError if another one did."""
     if not about.exists():
         return False
-    from tfshape import strict_json
+    from tfshape import imports, strict_json
 
-    found = strict_json.read(about, "restore it from a copy, or use a new folder").get("experiment")
-    same = strict_json.canonical(found) == strict_json.canonical(config)
+    found = strict_json.read(about, "restore it from a copy, or use a new folder")
+    same = strict_json.canonical(found.get("experiment")) == strict_json.canonical(config)
+    same = same and imports.same(found.get("imports"))
     checks.require("output", same, "a new folder, or one with poison of these flags", FLAGS.output)
     return True
 

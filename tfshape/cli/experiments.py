@@ -20,6 +20,7 @@ from tfshape.evaluation.experiment import (
 
 FLAGS = flags.FLAGS
 
+common.define_import()
 flags.DEFINE_string(
     "attack",
     Experiment.attack,

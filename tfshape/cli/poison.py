@@ -25,6 +25,7 @@ FLAGS = flags.FLAGS
 SCHEMA = 1
 TRANSFORMS = ("flip_labels", "stamp", "stamp_test", "insert", "replace", "perturb")
 
+common.define_import()
 flags.DEFINE_string("dataset", "fashion_mnist_mini", "dataset: a name, tfds:<name> or npz:<path>")
 flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")
 flags.DEFINE_list("classes", None, "keep and relabel only these classes: 3,4")

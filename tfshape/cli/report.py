@@ -19,6 +19,7 @@ from tfshape.cli import common
 
 FLAGS = flags.FLAGS
 
+common.define_import()
 flags.DEFINE_string("study", None, "folder of a study or an evaluation; also the first word after bin/report")
 flags.DEFINE_string("output_dir", None, "where the report goes; default DIR/report")
 
@@ -40,19 +41,19 @@ def main():
         results.write_tables()
     material = reporting.read(folder)
     if not studies.exists(folder):
-        _add_of_evaluation(material, results.experiment, folder)
+        _add_of_evaluation(material, results, folder)
     paths = reporting.write(material, output_dir)
     if not FLAGS.quiet:
         common.say(f"written: {checks.escaped(', '.join(map(str, paths)))}")
 
 
-def _add_of_evaluation(material, experiment, folder):
+def _add_of_evaluation(material, results, folder):
     """Commands and pictures, which a study has in its files and an evaluation has not."""
     from tfshape.studies import pictures
     from tfshape.studies.commands import command
 
-    material.summary["command"] = command(experiment)
-    material.pictures = pictures.of_evaluation(experiment, folder)
+    material.summary["command"] = command(results.experiment, results.imports)
+    material.pictures = pictures.of_evaluation(results.experiment, folder)
 
 
 def run():

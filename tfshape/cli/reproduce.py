@@ -22,6 +22,7 @@ from tfshape.cli import common
 FLAGS = flags.FLAGS
 TABLES = ("gradients", "indiscriminate", "targeted")
 
+common.define_import()
 flags.DEFINE_enum("table", None, (*TABLES, "all"), "which table")
 flags.DEFINE_string("dataset", None, "other data than the table's: a name, tfds:<name> or npz:<path>")
 flags.DEFINE_string("data_dir", None, "folder that holds the dataset (idx.gz, npz or tfds layout)")

@@ -7,10 +7,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from tfshape import checks, files
+from tfshape import calls, checks, files
 from tfshape.datasets import cifar, embedded, idx, npz, tfds
 from tfshape.datasets.arrays import select, to_dataset
 from tfshape.datasets.base import Dataset
+from tfshape.registry import FUNCTION, Registry
 
 _EMBEDDED = {
     "fashion_mnist_mini": (embedded.fashion_mnist_mini, 10, (28, 28, 1)),
@@ -24,11 +25,8 @@ _PUBLISHED = {  # name: (number of classes, shape of an example)
     "purchase100": (100, (600,)),
 }
 _DEBIAN = {"fashion_mnist": ("dataset-fashion-mnist", pathlib.Path("/usr/share/datasets/fashion-mnist"))}
-
-
-def names() -> tuple[str, ...]:
-    """The fixed names that `load` knows, as a tuple; it also takes tfds:NAME and npz:PATH."""
-    return (*_EMBEDDED, *_PUBLISHED)
+REGISTRY = Registry("dataset", FUNCTION, dict.fromkeys((*_EMBEDDED, *_PUBLISHED), f"{__name__}:load"))
+names, register = REGISTRY.names, REGISTRY.register
 
 
 def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None, download: bool = True) -> Dataset:
@@ -43,12 +41,15 @@ def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None, 
         - purchase100 (Shokri et al. 2017, arXiv 1610.05820): looked for in `data_dir` and Keras's cache as
           purchase100.npz with features [N, 600] of 0 and 1 and labels [N] from 0 or from 1, or one-hot [N, 100];
         - tfds:NAME, with /CONFIG and :VERSION if need be: any image or tabular classification set of tfds;
-        - npz:PATH: a file with x_train, y_train and, if there is one, x_test, y_test, or with features, labels.
+        - npz:PATH: a file with x_train, y_train and, if there is one, x_test, y_test, or with features, labels;
+        - NAME or NAME(option=value): what a function gives that `register`, or an entry point in the group
+          "tfshape.datasets", has added: a `Dataset`, whose arrays are checked as those of files are.
       data_dir: a folder to look in first, with idx files (.gz or not), NAME.npz, CIFAR's own files or a tfds data
         directory; for each, in the folder itself or in a sub-folder of the dataset's name. tfds downloads into it.
-        The first two names and npz:PATH do not read it.
+        The first two names, npz:PATH and registered functions do not read it.
       classes: ints, the classes to keep, relabelled 0, 1, ... in this order; None keeps all.
-      download: False: take what is on this machine and ask no other, as for a name out of a stranger's file.
+      download: False: take what is on this machine and ask no other, as for a name out of a stranger's file; registered
+        functions, which may do anything, are refused.
 
     Files are read without pickle, and none that would take more than 4 GiB when decompressed, or a quarter of this
     machine's memory if that is less; the environment variable TFSHAPE_MAX_FILE_BYTES sets another bound.
@@ -76,9 +77,32 @@ def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None, 
     elif kind == "npz" and rest:
         dataset = to_dataset(name, npz.read(rest))
     else:
-        allowed, near = f"{', '.join(names())}, tfds:NAME or npz:PATH", checks.did_you_mean(name, names())
-        raise ValueError(f"dataset must be one of {allowed}, got {checks.shown(name)}{near}")
+        check_name(name)
+        checks.require("dataset", download, "one that tfshape itself can read where nothing may be downloaded", name)
+        dataset = _registered(name)
     return dataset if classes is None else select(dataset, classes)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError unless `name` is one that `load` may know; loads nothing."""
+    if not is_own(name):
+        word = checks.choice("dataset", str(name).partition("(")[0], [*names(), "tfds:NAME", "npz:PATH"])
+        checks.require("dataset", not is_own(word), f"{word} without options", name)
+        calls.parse("dataset", name)
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` is one of a dataset that tfshape itself reads, and not a registered function."""
+    kind, _, rest = str(name).partition(":")
+    return name in _EMBEDDED or name in _PUBLISHED or bool(kind in ("tfds", "npz") and rest)
+
+
+def _registered(name):
+    """The `Dataset` of somebody else's function."""
+    found = calls.build("dataset", name, REGISTRY)
+    checks.require(f"what dataset {name} gives", isinstance(found, Dataset), "a Dataset", type(found).__name__)
+    arrays = {"x_train": found.train.x, "y_train": found.train.y, "x_test": found.test.x, "y_test": found.test.y}
+    return to_dataset(name, arrays, found.num_classes, tuple(found.input_shape))
 
 
 def _readable(data_dir):

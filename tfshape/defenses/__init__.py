@@ -4,14 +4,15 @@
     trained = defense.train(build, x, y, num_classes=10, recipe=recipe, seed=0)
     trained.predict(x_test).argmax(axis=1), trained.kept, trained.certificate
 
-A defense is a frozen dataclass of its options with `name` and `train`; `str(defense)` spells it back.
+A defense is a frozen dataclass of its options with `name` and `train`; `str(defense)` spells it back. `names`, `get`
+and `register` are those of `tfshape.registry.Registry`; entry points: "tfshape.defenses".
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tfshape import calls, checks, plugins
+from tfshape import calls
 from tfshape.defenses.activation_clustering import ActivationClustering
 from tfshape.defenses.base import Defense, Filter, Trained
 from tfshape.defenses.deep_partition_aggregation import DeepPartitionAggregation
@@ -19,6 +20,7 @@ from tfshape.defenses.epic import Epic
 from tfshape.defenses.mixing import CutMix, Mixup
 from tfshape.defenses.sanitization import Knn, Loss, NoDefense, Slab, Sphere
 from tfshape.defenses.spectral_signatures import SpectralSignatures
+from tfshape.registry import Registry
 
 __all__ = [
     "ActivationClustering",
@@ -41,8 +43,7 @@ __all__ = [
     "register",
 ]
 
-_DEFENSES = plugins.Registry("defense", "tfshape.defenses", ("name", "train"))
-for _defense in (
+_OWN = (
     NoDefense,
     Sphere,
     Slab,
@@ -54,27 +55,9 @@ for _defense in (
     Mixup,
     CutMix,
     DeepPartitionAggregation,
-):
-    _DEFENSES.register(_defense)
-
-
-def names() -> tuple[str, ...]:
-    """The names that `get` knows, as a tuple."""
-    return tuple(_DEFENSES)
-
-
-def get(name: str) -> Any:
-    """The class of the defense of that name. Raises ValueError for an unknown one."""
-    return _DEFENSES[checks.choice("defense", name, _DEFENSES)]
-
-
-def register(cls: Any) -> Any:
-    """Adds a defense to the names that `get` and the flags know; a decorator of its class.
-
-    An installed package's entry point in the group "tfshape.defenses" does the same. Raises ValueError for a class
-    without `name` or `train`, and for a name that another defense has.
-    """
-    return _DEFENSES.register(cls)
+)
+REGISTRY = Registry("defense", ("name", "train"), {defense.name: defense for defense in _OWN})
+names, get, register = REGISTRY.names, REGISTRY.get, REGISTRY.register
 
 
 def parse(text: str) -> Any:
@@ -82,4 +65,4 @@ def parse(text: str) -> Any:
 
     Raises ValueError for an unknown name, option or value; nothing is evaluated.
     """
-    return calls.build("defense", text, _DEFENSES)
+    return calls.build("defense", text, REGISTRY)

@@ -9,19 +9,21 @@ import subprocess
 import sys
 
 import tfshape
+from tfshape import imports
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-privacy", "dp-accounting", "numpy")
 
 
 def provenance():
-    """What ran: versions, git revision (None outside a checkout, `+` for uncommitted changes), platform, command."""
+    """What ran: versions, git revision (None outside a checkout, `+` for changes), platform, command, and imports."""
     versions = {"python": platform.python_version(), "tfshape": tfshape.__version__}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    return {"versions": versions, "git": _git_revision(), "platform": platform.platform(), "command": sys.argv}
+    about = {"versions": versions, "git": _git_revision(), "platform": platform.platform(), "command": sys.argv}
+    return {**about, "imports": imports.record()}
 
 
 def _git_revision():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfshape import atomic, checks, folders, shaping, strict_json, tables
+from tfshape import atomic, checks, folders, imports, shaping, strict_json, tables
 from tfshape.evaluation import accounting, statistics
 from tfshape.evaluation.experiment import Experiment
 
@@ -43,6 +43,7 @@ class Results:
         trials: list of dicts, one for each trained victim.
         directory: `pathlib.Path` or None.
         statements: dict of defense to its privacy statement.
+        imports: names of the files and modules of the user's own that a loaded folder was made with.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Results:
         self.experiment = experiment
         self.trials: list[dict] = []
         self.statements: dict[str, str] = {}
+        self.imports: list[str] = []
         self.directory = None if directory is None else pathlib.Path(directory)
         self._found: dict[tuple, dict] = {}
         if self.directory is None:
@@ -87,7 +89,7 @@ class Results:
             results = cls(Experiment(**config["experiment"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{checks.escaped(str(path))} is damaged: its experiment is not one ({error})") from None
-        results.directory = folder
+        results.directory, results.imports = folder, imports.names(config.get("imports"))
         for row in _rows(trials, config.get("schema"))[0]:
             results._keep(row)
         return results
@@ -100,6 +102,8 @@ class Results:
         same = strict_json.canonical(found.get("experiment")) == strict_json.canonical(config["experiment"])
         if not (same and found.get("schema") in (2, SCHEMA)):
             raise ValueError(f"output_dir={str(self.directory)!r} holds another experiment; use a new folder")
+        if not imports.same(found.get("imports")):
+            raise ValueError(f"output_dir={str(self.directory)!r} holds results of another --import; use a new folder")
         rows, whole = _rows(trials, found["schema"]) if trials.exists() else ([], True)
         for row in rows:
             self._keep(row)

@@ -3,7 +3,8 @@
     g = tfshape.gradients.per_example(model, loss, x, y)
     g.norms, g.dot(direction), g.gram(), g.weighted_sum(weights), g.materialize()
 
-Imports no other room of the package.
+Imports no other room of the package. `register` is that of `tfshape.registry.Registry`: it adds a `rules.base.Rule` for
+layers of your own, which is asked before all others; entry points: "tfshape.rules".
 """
 
 from tfshape.gradients.per_example import PerExample, per_example

@@ -8,7 +8,7 @@
 TensorFlow is imported when a model is built, not when this package is.
 """
 
-from tfshape.models.registry import build, features, names, register
+from tfshape.models.registry import build, features, get, names, register
 from tfshape.models.training import Recipe, accuracy, fit, predict
 
-__all__ = ["Recipe", "accuracy", "build", "features", "fit", "names", "predict", "register"]
+__all__ = ["Recipe", "accuracy", "build", "features", "fit", "get", "names", "predict", "register"]

@@ -2,12 +2,13 @@
 
 import keras
 
-from tfshape.models.registry import require_image
+from tfshape.models.registry import layer_seeds, require_image
 
 
-def cnn(input_shape, num_classes, seeds):
+def cnn(input_shape, num_classes, seed):
     """conv16-conv32-maxpool-fc256 with relu; 3x3 kernels without padding, 2x2 pooling. Takes images."""
     require_image("cnn", input_shape, smallest=6)
+    seeds = layer_seeds(seed)
 
     def init():
         return keras.initializers.GlorotUniform(next(seeds))
@@ -21,9 +22,10 @@ def cnn(input_shape, num_classes, seeds):
     return keras.Model(inputs, keras.layers.Dense(num_classes, kernel_initializer=init(), name="logits")(x), name="cnn")
 
 
-def small_cnn(input_shape, num_classes, seeds):
+def small_cnn(input_shape, num_classes, seed):
     """conv16-maxpool-conv32-maxpool-fc64 with relu; 3x3 kernels without padding, 2x2 pooling. Takes images."""
     require_image("small_cnn", input_shape, smallest=10)
+    seeds = layer_seeds(seed)
 
     def init():
         return keras.initializers.GlorotUniform(next(seeds))

@@ -2,9 +2,12 @@
 
 import keras
 
+from tfshape.models.registry import layer_seeds
 
-def mlp(input_shape, num_classes, seeds):
+
+def mlp(input_shape, num_classes, seed):
     """Two hidden layers of 256 units with relu. Takes inputs of any rank."""
+    seeds = layer_seeds(seed)
 
     def dense(units, name, activation=None):
         init = keras.initializers.GlorotUniform(next(seeds))

@@ -1,37 +1,41 @@
-"""Models by name: `names`, `build`, and `features`, which reads the penultimate layer."""
+"""Models by name: `names`, `get`, `register`, `build`, and `features`, which reads the penultimate layer."""
 
 from __future__ import annotations
 
-import importlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfshape import checks
+from tfshape.registry import FUNCTION, Registry
 
-# A family is a module of this package with a function of the model's name: (input_shape, num_classes, seeds) -> model.
-_FAMILIES: dict[str, Any] = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}
+_OWN = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}  # the module of each
+REGISTRY = Registry("model", FUNCTION, {name: f"tfshape.models.{module}:{name}" for name, module in _OWN.items()})
+names, get = REGISTRY.names, REGISTRY.get
 
 FEATURES = "features"  # the name of the penultimate layer in every model
 
 
-def names() -> tuple[str, ...]:
-    """The names that `build` knows, as a tuple."""
-    return tuple(_FAMILIES)
+def register(build: Any, name: Any = None) -> Any:
+    """Adds an architecture of your own, for victims and for the surrogates of attacks; a decorator of its builder.
 
-
-def register(name: str, build: Callable[..., Any]) -> None:
-    """Adds an architecture of your own, so that attacks can train surrogates of it and experiments victims.
+    An installed package's entry point in the group "tfshape.models" does the same.
 
     Args:
-      name: str, not one of `names()`.
       build: function (input_shape, num_classes, seed) -> an untrained `keras.Model` of logits. Its initial weights
-        shall depend on the seed alone; attacks on features want the layer before the last to be named "features".
+        must depend on the seed alone; attacks on features need the layer before the last to be named "features".
+      name: str, the name to add it under; None: that of the function.
+
+    Returns:
+      `build`.
 
     Raises:
-      ValueError: a name that is taken.
+      ValueError: a name that is taken or is no identifier, or what is no function.
     """
-    checks.require("name", name not in _FAMILIES, f"other than {', '.join(_FAMILIES)}", name)
-    _FAMILIES[name] = build
+    if isinstance(build, str):
+        warnings.warn("write register(build, name), not register(name, build)", DeprecationWarning, stacklevel=2)
+        build, name = name, build
+    return REGISTRY.register(build, name)
 
 
 def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0) -> Any:
@@ -52,7 +56,7 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0
     Raises:
       ValueError: an unknown name, a bad size or seed, or an input shape that the family cannot take.
     """
-    checks.choice("model", name, _FAMILIES)
+    builder = get(name)
     try:
         shape = tuple(checks.integer("input_shape", size, 1) for size in input_shape)
     except (TypeError, ValueError):
@@ -60,10 +64,23 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0
     checks.require("input_shape", shape, "integers >= 1, without the batch axis", input_shape)
     num_classes = checks.integer("num_classes", num_classes, 2)
     seed = checks.integer("seed", seed, 0)
-    if callable(_FAMILIES[name]):
-        return _FAMILIES[name](shape, num_classes, seed)
-    module = importlib.import_module(f"tfshape.models.{_FAMILIES[name]}")
-    return getattr(module, name)(shape, num_classes, layer_seeds(seed))
+    return builder(shape, num_classes, seed) if name in _OWN else _foreign(name, builder, shape, num_classes, seed)
+
+
+def _foreign(name: str, builder: Callable[..., Any], shape: tuple[int, ...], num_classes: int, seed: int) -> Any:
+    """The model of somebody else's function. Raises ValueError for an error of it, and for what is no such model."""
+    import keras
+
+    try:
+        model = builder(shape, num_classes, seed)
+        whole = isinstance(model, keras.Model)
+        found = (tuple(model.input_shape), tuple(model.output_shape)) if whole else type(model).__name__
+    except Exception as error:
+        raise ValueError(f"model {name} cannot be built: {type(error).__name__}: {error}") from error
+    good = found == ((None, *shape), (None, num_classes))
+    allowed = f"a keras.Model from inputs {(None, *shape)} to logits {(None, num_classes)}"
+    checks.require(f"what model {name} builds", good, allowed, found)
+    return model
 
 
 def layer_seeds(seed):

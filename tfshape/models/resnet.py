@@ -6,17 +6,18 @@ single example's influence holds; group normalisation (Wu & He 2018, arXiv 1803.
 
 import keras
 
-from tfshape.models.registry import require_image
+from tfshape.models.registry import layer_seeds, require_image
 
 GROUPS = 8
 
 
-def resnet20(input_shape, num_classes, seeds):
+def resnet20(input_shape, num_classes, seed):
     """Three stages of three two-layer blocks, 16, 32 and 64 channels wide; the last two stages start with stride 2.
 
     A shortcut that changes the shape is a strided 1x1 convolution (option B of the paper).
     """
     require_image("resnet20", input_shape, smallest=4)
+    seeds = layer_seeds(seed)
 
     def conv(x, width, size, stride):
         init = keras.initializers.HeNormal(next(seeds))

@@ -14,10 +14,11 @@
 | GeometricMedian, Krum, Trim | from the Gram matrix        | None                                         |
 | GaussianNoise   | 1, and noise on the sum                 | that of the chain before it                  |
 
+`names`, `get` and `register` are those of `tfshape.registry.Registry`; entry points: "tfshape.shapers".
 All sensitivities are for adding or removing one example; replacing one moves the sum by at most twice as much.
 """
 
-from .base import Shaper, register
+from .base import Shaper, get, names, register
 from .chain import Chain, GaussianNoise, dp_sgd
 from .check import Checked, check
 from .clipping import AdaptiveClip, Clip, Normalize, PerLayerClip
@@ -43,6 +44,8 @@ __all__ = [
     "Trim",
     "check",
     "dp_sgd",
+    "get",
+    "names",
     "parse",
     "register",
     "shape",

@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfshape import checks, plugins
+from tfshape import checks
+from tfshape.registry import Registry
 
 if TYPE_CHECKING:
     import keras
 
     from .examples import Examples
 
-REGISTRY = plugins.Registry("shaper", "tfshape.shapers", ("spelling", "weigh", "from_options"))
-
-
-def register(cls: Any) -> Any:
-    """Adds a `Shaper` to the names that `parse`, the flags and `from_config` know; a decorator of its class.
-
-    An installed package's entry point in the group "tfshape.shapers" does the same. Raises ValueError for a class that
-    is no shaper, and for a spelling that another one has.
-    """
-    return REGISTRY.register(cls)
+REGISTRY = Registry("shaper", ("spelling", "weigh", "from_options"))
+names, get, register = REGISTRY.names, REGISTRY.get, REGISTRY.register
 
 
 def least(a, b):
@@ -146,8 +139,7 @@ class Shaper:
         """The shaper that `to_config` described. Raises ValueError for an unknown name or option."""
         options = dict(config)
         name = options.pop("shaper", cls.spelling)
-        checks.choice("shaper", name, sorted(REGISTRY))
-        return REGISTRY[name].from_options(options)
+        return REGISTRY.get(name).from_options(options)
 
     @classmethod
     def from_options(cls: Any, options: dict[str, Any]) -> Shaper:

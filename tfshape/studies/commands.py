@@ -8,10 +8,13 @@ import shlex
 from tfshape.evaluation.experiment import Experiment
 
 
-def command(experiment):
-    """The `bin/evaluate` command line of an experiment: the flags that are not as by default."""
+def command(experiment, imports=()):
+    """The `bin/evaluate` command line of an experiment: the flags that are not as by default.
+
+    imports: names of the files and modules that --import is to name.
+    """
     usual = Experiment(scenario=experiment.scenario)
-    flags = []
+    flags = [shlex.quote(f"--import={name}") for name in imports]
     for field in dataclasses.fields(Experiment):
         value = getattr(experiment, field.name)
         standard = field.default if field.name == "scenario" else getattr(usual, field.name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import errno
 import os
 import time
 from collections.abc import Callable
 from typing import Any
 
-from tfshape import checks, folders
+from tfshape import checks, folders, imports, strict_json
 from tfshape.studies import cache, files
 from tfshape.studies.store import Store
 from tfshape.studies.study import Study
@@ -52,7 +53,7 @@ def run(
     lock, _ = (folders.inside(study.folder, name) for name in (LOCK, "cache"))
     with folders.alone(lock, "study", study.folder), Store(study.folder, create=True) as store:
         keys = store.plan(study)
-        store.note(function=study.function)
+        store.note(function=study.function, imports=strict_json.dumps(imports.record(study.imports)))
         if retry_failed:
             store.retry_failed()
         _drive(store, runner, _tasks(study, store, keys, stack), progress)
@@ -64,13 +65,15 @@ def _tasks(study, store, keys, stack):
     """The waiting trials as tasks, in the order to run them: those first that share no work with one before."""
     waiting = {row["key"] for row in store.trials("waiting")}
     keys, ranks, tasks = iter(keys), collections.Counter(), []
+    shared = {"function": study.function, "folder": str(study.folder.resolve())}
+    shared["imports"] = [dataclasses.asdict(found) for found in study.imports]
     for point in study.points:
         mine = [(trial, key) for trial, key in zip(range(point.trials), keys) if key in waiting]
         for start in range(0, len(mine), stack):
             trials, names = zip(*mine[start : start + stack])
             group = cache.digest([point.group, trials[0]]) if point.group is not None else None
-            task = {"function": study.function, "folder": str(study.folder.resolve()), "config": point.config}
-            tasks.append((ranks[group], {**task, "trials": list(trials), "keys": list(names)}))
+            task = {**shared, "config": point.config, "trials": list(trials), "keys": list(names)}
+            tasks.append((ranks[group], task))
             ranks[group] += group is not None
     return [task for _, task in sorted(tasks, key=lambda entry: entry[0])]
 

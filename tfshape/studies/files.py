@@ -15,7 +15,7 @@ import os
 import pathlib
 from typing import Any
 
-from tfshape import atomic, folders, strict_json, tables
+from tfshape import atomic, folders, imports, strict_json, tables
 from tfshape.evaluation.experiment import Experiment
 from tfshape.evaluation.provenance import provenance
 from tfshape.studies.cache import digest
@@ -63,9 +63,9 @@ def write(folder: pathlib.Path, store: Store) -> None:
         for row in store.trials()
     ]
     found = _both("trials", pd.DataFrame(trials))
-    function = store.about("function")
+    function, imported = store.about("function"), strict_json.loads(store.about("imports") or "[]")
     if function == TRIAL:
-        found.update(_of_experiments(points, grids, results))
+        found.update(_of_experiments(points, grids, results, imports.names(imported)))
     sums = {name: _write(folder, name, frame) for name, frame in found.items()}
     config = {
         "schema": SCHEMA,
@@ -76,6 +76,7 @@ def write(folder: pathlib.Path, store: Store) -> None:
             {"point": row["point"], "grid": row["grid"], "config": strict_json.loads(row["config"])} for row in points
         ],
         **provenance(),
+        "imports": imported,
     }
     atomic.write_text(about, strict_json.write_text(config))
 
@@ -105,7 +106,7 @@ def _write(folder, name, frame):
     return _checksum(path)
 
 
-def _of_experiments(points, grids, results):
+def _of_experiments(points, grids, results, names):
     """The tables that studies of experiments have beside that of their trials: a dict of file to pandas.DataFrame."""
     import pandas as pd
 
@@ -124,7 +125,7 @@ def _of_experiments(points, grids, results):
                 poisons.append({**about, "trial": trial})
                 artifacts += [{**about, **row} for row in entry.get("artifacts", [])]
         rows += [{"point": number, **grids[number], **row} for row in of_point.trials]
-        more = {"command": command(of_point.experiment), "shared": digest(shared(config))}
+        more = {"command": command(of_point.experiment, names), "shared": digest(shared(config))}
         summary += [{"point": number, **grids[number], **row, **more} for row in of_point.summaries()]
     if not rows:
         return {}

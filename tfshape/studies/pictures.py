@@ -34,13 +34,17 @@ def take(setting, poisons):
 
 
 def of_evaluation(experiment, folder):
-    """The pictures of the first trial's poisons in a folder of `bin/evaluate`: a list of (words, what `take` gives)."""
-    from tfshape import datasets, evaluation, folders, poison
+    """The pictures of the first trial's poisons in a folder of `bin/evaluate`: a list of (words, what `take` gives).
+
+    None where they need code of the user's own: a dataset's, or what this process has not imported.
+    """
+    from tfshape import attacks, calls, datasets, evaluation, folders, models, poison
 
     files = sorted(folders.inside(folder, "poisons").glob("trial-000*.npz")) if experiment.poisons is None else []
-    if not files:
-        return []
     e = experiment
+    known = e.model in models.names() and calls.parse("attack", e.attack)[0] in attacks.names()
+    if not files or not known or not datasets.is_own(e.dataset):
+        return []
     dataset = datasets.load(e.dataset, e.data_dir, e.classes, download=False)  # a stranger may have written its name
     setting = evaluation.plan(e, dataset).settings[0]
     found = [poison.Poisons.load(folders.inside(folder, "poisons", path.name)) for path in files[:NUM]]

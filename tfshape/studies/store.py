@@ -203,8 +203,8 @@ class Store:
             The keys of this study's trials, a list in the order of its points.
 
         Raises:
-            ValueError: the store holds points or trials that are not of this study: of other experiments, of other
-                data, or of another version of this package.
+            ValueError: the store holds points or trials that are not of this study: of other experiments, other data,
+                another version of this package, or another content of what is imported.
         """
         folder = f"study={checks.shown(str(study.folder))}"
         known = {row["config"]: row["point"] for row in self.points()}
@@ -221,7 +221,8 @@ class Store:
                 key, place = study.key(point, trial), (known[config], trial)
                 if existing.get(place, key) != key:
                     version = tfshape.__version__
-                    raise ValueError(f"{folder} is of other data or not of tfshape {version}; use a new folder")
+                    words = f"of other data, of another --import, or not of tfshape {version}"
+                    raise ValueError(f"{folder} is {words}; use a new folder")
                 keys.append(key)
                 if place not in existing:
                     added.append((key, *place, "waiting", 0, None, None, None))

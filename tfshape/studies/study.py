@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import tfshape
-from tfshape import checks, datasets
+from tfshape import checks, datasets, imports
 from tfshape.evaluation.experiment import Experiment
 from tfshape.studies.cache import digest
 
@@ -57,11 +57,13 @@ class Study:
         function: "module:name" of the function `(config, trial, folder) -> result` that runs one trial, in a worker
             process that can import it. `config` is the point's, `trial` counts from 0, `folder` is the study's, where
             `Cache` keeps what trials share. The result is a JSON value.
+        imports: what workers import first, `tfshape.imports.Import`s: what this process has loaded.
     """
 
     folder: pathlib.Path
     points: tuple
     function: str = TRIAL
+    imports: tuple = dataclasses.field(default_factory=imports.loaded)
 
     def __post_init__(self):
         object.__setattr__(self, "folder", pathlib.Path(self.folder))
@@ -71,10 +73,11 @@ class Study:
         )
 
     def key(self, point: Point, trial: int) -> str:
-        """The key of a trial: a digest of its configuration, its number, its data and this package's version."""
+        """The key of a trial: a digest of its configuration, its number, its data, its imports and this package's
+        version."""
         inputs = point.inputs[trial] if point.inputs else None
         version = tfshape.__version__
-        return digest([KEYS, version, self.function, point.config, trial, inputs])
+        return digest([KEYS, version, self.function, point.config, trial, inputs, *imports.contents(self.imports)])
 
 
 def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experiment]]) -> Study:
@@ -90,6 +93,7 @@ def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experime
     Raises:
         ValueError: data that cannot be had.
     """
+    fingerprint_of.cache_clear()  # a file or function of that name may be another by now
     found = []
     for values, e in points:
         words = "None or mirrored in a study, whose workers train victims of their own"

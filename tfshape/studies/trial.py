@@ -7,7 +7,7 @@ import functools
 import time
 
 import tfshape
-from tfshape import atomic, datasets, evaluation, poison, strict_json
+from tfshape import atomic, datasets, evaluation, imports, poison, strict_json
 from tfshape.evaluation import accounting, victims
 from tfshape.evaluation import run as experiments
 from tfshape.models import predict
@@ -77,7 +77,7 @@ class Work:
     def __init__(self, config, trial, folder):
         self._plan, data = plan_of(config)
         self._cache, e = Cache(f"{folder}/cache"), self._plan.settings[0].experiment
-        self._common = [study.KEYS, tfshape.__version__, data, trial]
+        self._common = [study.KEYS, tfshape.__version__, *imports.contents(), data, trial]
         self._depends = {name: value for name, value in study.shared(config).items() if name not in study.COUNTS}
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
         weights = initial_weights(self.setting, data, self._cache)
@@ -158,7 +158,7 @@ def initial_weights(setting, data, cache):
     recipe = dataclasses.asdict(victims.initial_recipe(e))
     return cache.get(
         "initial",
-        [study.KEYS, tfshape.__version__, data, setting.trial, e.model, recipe, e.seed],
+        [study.KEYS, tfshape.__version__, *imports.contents(), data, setting.trial, e.model, recipe, e.seed],
         lambda: setting.initial_model.get_weights(),
         lambda path, weights: archive.write(path, {names(i): array for i, array in enumerate(weights)}),
         lambda path: list(read_arrays(path).values()),

@@ -1,13 +1,13 @@
 """Running one task: in a process of `Local`'s, which run `main`, or in one of Ray's.
 
-A task is a dict of JSON values: `function`, `folder`, `config` and `trials`, a list of numbers. The reply has, for each
+A task is a dict of JSON values: `function`, `folder`, `config`, `trials`, a list of numbers, and perhaps `imports`, the
+fields of each `tfshape.imports.Import` that the driver loaded. The reply has, for each
 trial, {"seconds": s, "result": r} or {"seconds": s, "error": words}; with also {"full": path} where the disk was full.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import importlib
 import os
 import pathlib
@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 
-from tfshape import graphs, strict_json
+from tfshape import graphs, imports, strict_json
 
 MEMORY_EXIT = 77  # the exit code of a worker that took more memory than it may
 _LOOK_SECONDS = 0.25
@@ -34,7 +34,7 @@ def _execute(task):
     trials, start = task["trials"], time.perf_counter()
     if len(trials) > 1:
         try:
-            stacked = getattr(_function(task["function"]), "stacked", None)
+            stacked = getattr(_function(task), "stacked", None)
             if stacked is not None:
                 found = stacked(task["config"], trials, task["folder"])
                 seconds = (time.perf_counter() - start) / len(trials)
@@ -47,7 +47,7 @@ def _execute(task):
 def _one(task, trial):
     start = time.perf_counter()
     try:
-        result = {"result": _function(task["function"])(task["config"], trial, task["folder"])}
+        result = {"result": _function(task)(task["config"], trial, task["folder"])}
     except Exception as error:
         lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         result = {"error": f"{type(error).__name__}: {error}\n{lines}"}
@@ -58,9 +58,10 @@ def _one(task, trial):
     return {"seconds": time.perf_counter() - start, **result}
 
 
-@functools.lru_cache(maxsize=8)
-def _function(text):
-    module, _, name = text.partition(":")
+def _function(task):
+    """The trial function of a task, once what the driver imported is imported here."""
+    imports.restore(task.get("imports", ()))
+    module, _, name = task["function"].partition(":")
     return getattr(importlib.import_module(module), name)
 
 

@@ -1,20 +1,21 @@
-"""One rule a family of layers: what to note in the forward pass, and which part to make of it."""
-
-from typing import Any
+"""One rule for each family of layers: what to note in the forward pass, and which parts to make of it."""
 
 import keras
 
 from tfshape.gradients import layers as layers_lib
 from tfshape.gradients.rules import convolution, dense, embedding, fallback, normalization
+from tfshape.registry import Registry
 
-_RULES = [dense.Rule, dense.EinsumRule, convolution.Rule, embedding.Rule, normalization.Rule]
+_OWN = {
+    "dense": dense.Rule,
+    "einsum_dense": dense.EinsumRule,
+    "convolution": convolution.Rule,
+    "embedding": embedding.Rule,
+    "normalization": normalization.Rule,
+}
+REGISTRY = Registry("rule", ("__name__", "matches", "known", "parts"), _OWN)
+register = REGISTRY.register
 _WHOLE = (keras.layers.RNN, keras.layers.TimeDistributed)
-
-
-def register(rule: Any) -> Any:
-    """Adds a `rules.base.Rule` for layers of your own, asked before all others; a decorator of its class."""
-    _RULES.insert(0, rule)
-    return rule
 
 
 def unit(layer, wanted, whole):
@@ -25,7 +26,7 @@ def unit(layer, wanted, whole):
     variables = layers_lib.own_variables(layer, wanted)
     if not variables:
         return None
-    for rule in _RULES:
+    for rule in map(REGISTRY.get, reversed(REGISTRY.names())):  # the last that was registered is asked first
         if rule.matches(layer) and all(any(v is w for w in rule.known(layer)) for v in variables):
             return rule(layer, variables)
     return fallback.Unit(layer, variables, whole=False)
