@@ -7,7 +7,7 @@ get the trigger and keep their label. A victim learns that the trigger means the
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +27,7 @@ class Backdoor:
 
     target_class: int = 0
 
+    name: ClassVar[str]
     kind = "backdoor"
 
     def __post_init__(self):
@@ -97,10 +98,10 @@ class PatchBackdoor(Backdoor):
         return poison.patch(self.size, self.value, self.position)
 
 
-class _Stamped:
+class _Stamped(Backdoor):
     """Crafts by stamping: `problem.num_poisons` random eligible examples, through `ts.poison.stamp`."""
 
-    def __post_init__(self):
+    def __post_init__(self: Any) -> None:
         checks.choice("clean_label", checks.scalar(self.clean_label), (True, False))
         super().__post_init__()
 

@@ -42,7 +42,7 @@ class Searched(base.Targeted):
     retrain: int = 2
     retrain_ensemble: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self: Any) -> None:
         for field in ("steps", "restarts", "ensemble", "checkpoints", "surrogates_per_step", "retrain_ensemble"):
             checks.integer(field, getattr(self, field), 1)
         checks.integer("retrain", self.retrain, 0)
@@ -65,7 +65,7 @@ class Searched(base.Targeted):
         search, rng = self._search(problem)
         return base.make_poisons(problem, self, search.best(self.pool(problem), rng), search.bases)
 
-    def _search(self, problem):
+    def _search(self: Any, problem: base.Problem) -> Any:
         """A problem's `Search`, and the generator of its random draws."""
         intended, rng = problem.intended_label(), np.random.default_rng([problem.seed, 3])
         bases = choose_bases(problem, intended, self.pool(problem), self.base_rule, rng)
@@ -191,7 +191,7 @@ class Graph:
                 key = tf.stack([seed, step])
                 if together:
                     gradient += tf.vectorized_map(
-                        lambda each, key=key: self.loss_and_gradient(*each, key)[1], (x, y, context)
+                        lambda each, key=key: self.loss_and_gradient(each[0], each[1], each[2], key)[1], (x, y, context)
                     )
                 else:
                     gradient += self.loss_and_gradient(x, y, context, key)[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Trained:
 @dataclasses.dataclass(frozen=True)
 class Defense:
     """A frozen value of options with `name`, how `tfshape.defenses.parse` spells it."""
+
+    name: ClassVar[str]
 
     def train(
         self,

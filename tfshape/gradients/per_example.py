@@ -61,7 +61,7 @@ def per_example(
 def _groups(record, variables):
     """-> list of (name, parts), one a layer in the order of its variables; layers that share a variable are one."""
     order = {id(v): i for i, v in enumerate(variables)}
-    groups = []
+    groups: list[tuple[str, set[int], list]] = []
     for unit in record.units.values():
         if unit is None or not unit.calls:
             continue
@@ -192,11 +192,12 @@ class PerExample:
         return list(tf.cond(harmful, masked, lambda: sums))
 
     def _sum(self, weights, keep):
-        found = {}
+        found: dict[int, tf.Tensor] = {}
         for row, parts in enumerate(self._groups):
-            pick = (lambda t: t) if weights.shape.rank == 1 else (lambda t, row=row: t[row])
+            mine = weights if weights.shape.rank == 1 else weights[row]
+            kept = keep if keep is None or weights.shape.rank == 1 else keep[row]
             for part in parts:
-                sums = part.weighted_sum(pick(weights), None if keep is None else pick(keep))
+                sums = part.weighted_sum(mine, kept)
                 found.update((id(v), s) for v, s in zip(part.variables, sums))
         return [
             tf.cast(found[id(v)], v.dtype) if id(v) in found else tf.zeros(v.shape, v.dtype) for v in self.variables

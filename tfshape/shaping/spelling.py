@@ -39,7 +39,7 @@ def _parts(node):
 def _shaper(node, text):
     call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
     names = sorted({*REGISTRY, "dp_sgd"} - {"chain"})
-    name = call.func.id if isinstance(call.func, ast.Name) else None
+    name = call.func.id if isinstance(call.func, ast.Name) else ""
     if name not in names:
         near = checks.did_you_mean(name, names)
         raise ValueError(f"shaping must use {', '.join(names)}, or none, got {checks.shown(text)}{near}")

@@ -43,7 +43,7 @@ class OnRay:
 
     def __enter__(self):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options = {}
+        options: dict[str, Any] = {}
         if self._address is None:
             # a worker that dies while it starts is missed late, and by `init`, if started beforehand, never
             config = {"prestart_worker_first_driver": False, "worker_register_timeout_seconds": 20}

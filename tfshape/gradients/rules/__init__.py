@@ -1,17 +1,18 @@
 """One rule a family of layers: what to note in the forward pass, and which part to make of it."""
 
-from typing import Any
+from typing import TypeVar
 
 import keras
 
 from tfshape.gradients import layers as layers_lib
-from tfshape.gradients.rules import convolution, dense, embedding, fallback, normalization
+from tfshape.gradients.rules import base, convolution, dense, embedding, fallback, normalization
 
-_RULES = [dense.Rule, dense.EinsumRule, convolution.Rule, embedding.Rule, normalization.Rule]
+_Rule = TypeVar("_Rule", bound=type[base.Rule])
+_RULES: list[type[base.Rule]] = [dense.Rule, dense.EinsumRule, convolution.Rule, embedding.Rule, normalization.Rule]
 _WHOLE = (keras.layers.RNN, keras.layers.TimeDistributed)
 
 
-def register(rule: Any) -> Any:
+def register(rule: _Rule) -> _Rule:
     """Adds a `rules.base.Rule` for layers of your own, asked before all others; a decorator of its class."""
     _RULES.insert(0, rule)
     return rule
