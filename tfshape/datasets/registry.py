@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from tfshape import checks, files
 from tfshape.datasets import cifar, embedded, idx, npz, tfds
@@ -31,7 +30,12 @@ def names() -> tuple[str, ...]:
     return (*_EMBEDDED, *_PUBLISHED)
 
 
-def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None, download: bool = True) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    classes: Sequence[int] | None = None,
+    download: bool = True,
+) -> Dataset:
     """Loads a dataset.
 
     Args:

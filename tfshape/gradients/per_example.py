@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import tensorflow as tf
 
@@ -13,7 +13,12 @@ from tfshape.gradients import parts as parts_lib
 from tfshape.gradients import record as record_lib
 from tfshape.gradients import scaling
 
-_do_not_convert = tf.autograph.experimental.do_not_convert
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _do_not_convert(function: _Function) -> _Function:
+    """TensorFlow's decorator, which says no types."""
+    return cast(_Function, tf.autograph.experimental.do_not_convert(function))
 
 
 @_do_not_convert

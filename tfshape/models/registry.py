@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfshape import checks
+
+if TYPE_CHECKING:
+    import keras
 
 # A family is a module of this package with a function of the model's name: (input_shape, num_classes, seeds) -> model.
 _FAMILIES: dict[str, Any] = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}
@@ -34,7 +37,7 @@ def register(name: str, build: Callable[..., Any]) -> None:
     _FAMILIES[name] = build
 
 
-def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0) -> Any:
+def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0) -> keras.Model:
     """Builds an untrained classifier.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any
+from typing import Any, overload
 
 import keras
 import tensorflow as tf
@@ -18,15 +18,35 @@ from .examples import Examples
 from .probe import Finding, Probe
 
 
+@overload
 def shape(
-    model: Any,
+    model: keras.Model,
+    shaping: Shaper,
+    batch_size: int | None = ...,
+    microbatch: int | None = ...,
+    seed: int | None = ...,
+    secure_noise: bool = ...,
+    probe: bool = ...,
+) -> ShapedModel: ...
+@overload
+def shape(
+    model: keras.Model,
+    shaping: None,
+    batch_size: int | None = ...,
+    microbatch: int | None = ...,
+    seed: int | None = ...,
+    secure_noise: bool = ...,
+    probe: bool = ...,
+) -> keras.Model: ...
+def shape(
+    model: keras.Model,
     shaping: Shaper | None,
     batch_size: int | None = None,
     microbatch: int | None = None,
     seed: int | None = None,
     secure_noise: bool = False,
     probe: bool = True,
-) -> Any:
+) -> keras.Model:
     """A Keras model that shares `model`'s weights and trains them with shaped gradients.
 
     Compile it with any Keras optimizer and any loss that gives a value an example (by name, object or function; its
