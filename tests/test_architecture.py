@@ -112,6 +112,10 @@ def test_importing_one_brings_nothing_else(module, may_load):
     assert rooms <= {module.split(".")[-1], *ALLOWED.get(module.split(".")[-1], ()), *TOP}
 
 
+def test_files_are_short():
+    assert [str(path) for path in PACKAGE.rglob("*.py") if len(path.read_text("utf-8").splitlines()) > 400] == []
+
+
 def test_no_two_files_of_tests_have_one_name():
     """Which pytest could not tell apart."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]

@@ -18,6 +18,7 @@ from . import probe
 from .compiling import joint_loss, loss_name
 from .model import misfits
 from .probe import Finding
+from .replay import Replay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _of_gradients(model, loss, x, y):
 
     given_x, given_y = x, y
     try:
-        losses, norms = probe.Replay(engine, model)(*tf.nest.flatten((x, y)))
+        losses, norms = Replay(engine, model)(*tf.nest.flatten((x, y)))
         found = probe.examine(model, loss, x, y)
     except Exception as error:  # what the engine refuses
         return [Finding("refused", True, _line(error))], _layers(model, {})
