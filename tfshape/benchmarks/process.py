@@ -79,7 +79,7 @@ class Worker:
     def _watch(self):
         held = memory_mb("VmRSS", self.process.pid)
         if held > self.limit_mb:
-            raise self._end("out of memory", f"held {held / 1000:.1f} GB; allowed were {self.limit_mb / 1000:g}")
+            raise self._end("out of memory", f"held {held / 1000:.1f} GB, more than {self.limit_mb / 1000:g} GB")
         if available_mb() < SPARE_MB:
             raise self._end("out of memory", f"held {held / 1000:.1f} GB, and the machine had no more")
 

@@ -183,7 +183,7 @@ class PerExample:
         """
         weights = tf.cast(weights, self.losses.dtype)
         if weights.shape.rank not in (1, 2):
-            raise ValueError(f"weights of shape {weights.shape}; allowed: [B], or [L, B] with L={len(self.layers)}")
+            raise ValueError(f"weights must have shape [B], or [L, B] with L={len(self.layers)}, got {weights.shape}")
         if self._padding is not None:
             weights = tf.where(self._padding, tf.zeros_like(weights), weights)
         squares = self._once("squares", self._squares)  # not the norms, which hide what padding holds

@@ -37,7 +37,7 @@ class OnRay:
         try:
             import ray
         except ImportError:
-            raise ValueError("runner='ray': Ray is not installed; allowed after pip install 'tfshape[ray]'") from None
+            checks.fail("runner", "'local' where Ray is not installed (pip install 'tfshape[ray]')", "ray")
         self._ray, self._address, self._workers = ray, address, workers
         self._running: dict = {}
 
