@@ -49,7 +49,15 @@ setuptools.setup(
     ],
     extras_require={
         "docs": DOCS,
-        "test": [*DOCS, "hypothesis>=6.80", "mypy>=1.15", "pytest>=7.4", "pytest-xdist>=3.3", "ruff>=0.8"],
+        "test": [
+            *DOCS,
+            "coverage>=7.10",
+            "hypothesis>=6.80",
+            "mypy>=1.15",
+            "pytest>=7.4",
+            "pytest-xdist>=3.3",
+            "ruff>=0.8",
+        ],
         "ray": [f"ray<2.31; {OLD}", f"ray>=2.31; {NEW}"],
         "dev": ["build>=1.0"],
     },

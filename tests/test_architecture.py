@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -113,6 +114,18 @@ def test_importing_one_brings_nothing_else(module, may_load):
     rooms = {name.split(".")[1] for name in loaded if name.startswith("tfshape.")}
     assert not loaded & set(HEAVY.split())
     assert rooms <= {module.split(".")[-1], *ALLOWED.get(module.split(".")[-1], ()), *TOP}
+
+
+def test_errors_have_one_form():
+    """`NAME must be WHAT IS ALLOWED, got VALUE`, as checks.py makes them."""
+    other = re.compile(r"[:;] allowed|allowed (?:is|are|were|after)\b|[;:] got |must .*; it (?:has|is) ")
+    paths = [path for path in PACKAGE.rglob("*.py") if path.name != "plugins.py"]
+    found = [f"{path}: {hit}" for path in paths for hit in other.findall(path.read_text("utf-8"))]
+    assert found == []
+
+
+def test_files_are_short():
+    assert [str(path) for path in PACKAGE.rglob("*.py") if len(path.read_text("utf-8").splitlines()) > 400] == []
 
 
 def test_no_two_files_of_tests_have_one_name():

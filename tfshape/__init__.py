@@ -6,35 +6,57 @@ Rooms load on first use, so `tfshape.poison` or `tfshape.gradients` alone brings
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-
-_ROOMS = (
+__all__ = [
+    "Experiment",
+    "__version__",
     "analysis",
     "attacks",
     "callbacks",
+    "check",
     "datasets",
     "defenses",
+    "evaluate",
     "evaluation",
     "gradients",
     "models",
     "poison",
     "privacy",
     "reporting",
+    "shape",
     "shaping",
     "studies",
-)
-_NAMES = {"Experiment": "evaluation", "check": "shaping", "evaluate": "evaluation", "shape": "shaping"}
+]
+_NAMES = {"Experiment": "evaluation", "check": "shaping", "evaluate": "evaluation", "shape": "shaping"}  # else a room
 
-__all__ = ["__version__", *_ROOMS, *_NAMES]  # noqa: PLE0604 (they are strings)
+if TYPE_CHECKING:  # what type checkers and editors see of what is loaded on first use
+    from tfshape import (
+        analysis,
+        attacks,
+        callbacks,
+        datasets,
+        defenses,
+        evaluation,
+        gradients,
+        models,
+        poison,
+        privacy,
+        reporting,
+        shaping,
+        studies,
+    )
+    from tfshape.evaluation import Experiment, evaluate
+    from tfshape.shaping.check import check
+    from tfshape.shaping.model import shape
+else:
 
-
-def __getattr__(name):
-    if name in _ROOMS:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        room = importlib.import_module(f"{__name__}.{_NAMES.get(name, name)}")
+        return getattr(room, name) if name in _NAMES else room
 
 
 def __dir__():

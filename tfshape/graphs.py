@@ -45,8 +45,8 @@ def _registered(decorator, function):
     if function.__name__ != "internal_grad_fn":  # the name that `tf.custom_gradient` gives its own
         return _register(decorator, function)
     tf.compat.v1.get_default_graph().add_to_collection(__name__, function)
-    owned = weakref.ref(function)
-    _register(decorator, lambda *arguments: owned()(*arguments))
+    owned = weakref.proxy(function)
+    _register(decorator, lambda *arguments: owned(*arguments))
     return function
 
 

@@ -77,11 +77,11 @@ def test_nan_counts_as_lowest(rng):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"trusted": np.arange(10) < 1}, "trusted: allowed .* got 1 of 10"),
-        ({"trusted": np.ones(10, bool)}, "trusted: allowed .* got 10 of 10"),
-        ({"trusted": np.arange(10)}, "trusted: allowed"),
-        ({"false_alarm_rate": 0}, "false_alarm_rate=0: allowed"),
-        ({"permutations": 50}, "permutations=50: allowed is 99 or more"),
+        ({"trusted": np.arange(10) < 1}, "trusted must be .*, got 1 of 10"),
+        ({"trusted": np.ones(10, bool)}, "trusted must be .*, got 10 of 10"),
+        ({"trusted": np.arange(10)}, "trusted must be one bool per example"),
+        ({"false_alarm_rate": 0}, "false_alarm_rate must be a number > 0 and < 1, got 0"),
+        ({"permutations": 50}, "permutations must be 99 or more, got 50"),
         ({"scores": {"a": np.zeros(9)}}, "scores must have a number for each of 10"),
     ],
 )

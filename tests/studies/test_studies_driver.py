@@ -251,7 +251,7 @@ def test_runners_that_cannot_be(options):
 
 def test_ray_is_an_extra():
     if importlib.util.find_spec("ray") is None:
-        with pytest.raises(ValueError, match=r"^runner='ray': Ray is not installed"):
+        with pytest.raises(ValueError, match=r"^runner must be 'local' where Ray is not installed .*, got 'ray'$"):
             studies.OnRay()
     else:
         with pytest.raises(ValueError, match=r"^workers must be None for a running cluster, got 2$"):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tfshape import checks
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Alarm:
@@ -143,7 +145,7 @@ def _tests(scores, trusted, members, rng):
     for name, values in scores.items():
         values = np.asarray(values, np.float64)
         if values.shape != trusted.shape:
-            raise ValueError(f"scores must have a number for each of {len(trusted)} examples; got shape {values.shape}")
+            raise ValueError(f"scores must have a number for each of {len(trusted)} examples, got shape {values.shape}")
         values = -np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         for rows in [everyone, *(members if len(members) > 1 else [])]:
             rows = rng.permutation(rows)  # so that ties are in random order
@@ -158,11 +160,10 @@ def check(trusted, false_alarm_rate, permutations):
     """Raises ValueError for what `smoke_alarm` does not allow."""
     size, count = len(trusted), int(np.count_nonzero(trusted))
     if trusted.dtype != bool or not 2 <= count < size:
-        raise ValueError(f"trusted: allowed is a bool an example, 2 at least and not all true; got {count} of {size}")
-    if not 0 < false_alarm_rate < 1:
-        raise ValueError(f"false_alarm_rate={false_alarm_rate!r}: allowed is a number between 0 and 1")
-    if permutations + 1 < 1 / false_alarm_rate:
-        raise ValueError(f"permutations={permutations!r}: allowed is {1 / false_alarm_rate - 1:.0f} or more")
+        raise ValueError(f"trusted must be one bool per example, two or more true but not all, got {count} of {size}")
+    checks.real("false_alarm_rate", false_alarm_rate, 0, 1, above=True, below=True)
+    enough = permutations + 1 >= 1 / false_alarm_rate
+    checks.require("permutations", enough, f"{1 / false_alarm_rate - 1:.0f} or more", permutations)
 
 
 class Trace:

@@ -106,13 +106,14 @@ class GradientArtifacts(keras.callbacks.Callback):
         self.start: dict = {}
         self.norms: dict = {}
         self.alarm: Alarm | None = None
+        self._sums: np.ndarray | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.history, self.alarm, self._trace = {}, None, Trace(self._labels)
         shaped = isinstance(self.model, shaping.ShapedModel)
         loss = compiled_loss(self.model) if self._loss is None else self._loss
         model = self.model.model if shaped else self.model
-        self._layers = None
+        self._layers: list[str] = []
 
         def look(x, y, is_poison):
             found = gradients.per_example(model, loss, x, y, training=False)
@@ -168,18 +169,17 @@ class GradientArtifacts(keras.callbacks.Callback):
 
     def _record(self, batch):
         """One look: its rows to the file, and to the sums of the epoch."""
-        seen = None
+        seen = measures.Look(self._is_poison is not None)
         for rows in self._batches:
             parts = self._batch(rows) if self._kept is None else self._kept
             measured = {name: value.numpy() for name, value in self._look(*parts).items()}
-            seen = measures.Look(self._layers, self._is_poison is not None) if seen is None else seen
             seen.add(measured, None if self._is_poison is None else self._is_poison[rows])
         if self._trusted is not None and self._epoch:
             self._trace.add(seen.scores())
-        found, self.norms = seen.rows(), seen.norms()
+        found, self.norms = seen.rows(self._layers), seen.norms()
         if self._file is not None:
-            rows = ({"epoch": self._epoch, "batch": batch, **row} for row in found)
-            self._writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+            cells = ({"epoch": self._epoch, "batch": batch, **row} for row in found)
+            self._writer.writerows({name: cell(value) for name, value in row.items()} for row in cells)
             if batch == "":
                 self._file.flush()
         numbers = np.array([[row[name] for name in measures.names(seen.known)] for row in found])
@@ -198,7 +198,7 @@ class GradientArtifacts(keras.callbacks.Callback):
 
     def _summarise(self):
         """The means over the epoch's looks, as rows; written to TensorBoard."""
-        if not self._looks:
+        if self._sums is None:
             return []
         names = measures.names(self._is_poison is not None)
         rows = [

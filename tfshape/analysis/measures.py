@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -15,7 +17,7 @@ VIEWS = ("raw", "shaped")
 
 def artifacts(
     found: PerExample, is_poison: np.ndarray | None = None, weights: np.ndarray | None = None
-) -> dict[str, float]:
+) -> list[dict[str, Any]]:
     """The artifacts in one batch of per-example gradients g_i, which are never materialised.
 
     Args:
@@ -42,9 +44,9 @@ def artifacts(
 
     Source: Hong et al. 2020, arXiv 2002.11497, section 4, on batches as there.
     """
-    look = Look([name for name, _ in found.layers], is_poison is not None)
+    look = Look(is_poison is not None)
     look.add({key: np.asarray(value) for key, value in measure(found, is_poison, weights).items()}, is_poison)
-    return look.rows()
+    return look.rows([name for name, _ in found.layers])
 
 
 def measure(found, is_poison=None, weights=None):
@@ -91,8 +93,8 @@ class Look:
     """What was seen in some batches at the same weights: norms of all examples, and the mean over the batches of the
     rest, as far as a batch has both poison and clean examples."""
 
-    def __init__(self, layers, known):
-        self.layers, self.known = (WHOLE, *layers), known
+    def __init__(self, known):
+        self.known = known
         self._norms, self._cosines, self._nearest, self._marks, self._compared = [], [], [], [], []
 
     def add(self, measured, is_poison=None):
@@ -127,8 +129,8 @@ class Look:
         marks = np.concatenate(self._marks)
         return {"clean": ~marks, "poison": marks} if self.known else {"all": np.ones(len(marks), bool)}
 
-    def rows(self):
-        """A list of dicts, see `artifacts`."""
+    def rows(self, layers):
+        """A list of dicts, see `artifacts`; `layers` are the names of the rows of what was added."""
         norms, cosines = np.concatenate(self._norms, -1), np.concatenate(self._cosines, -1)
         groups = self._groups()
         columns = dict(zip(COMPARED, _mean(np.stack(self._compared, -1)))) if self.known else {}
@@ -140,7 +142,7 @@ class Look:
         return [
             {"view": view, "layer": layer, **{key: float(values[v, s]) for key, values in columns.items()}}
             for v, view in enumerate(VIEWS[: len(norms)])
-            for s, layer in enumerate(self.layers)
+            for s, layer in enumerate((WHOLE, *layers))
         ]
 
 

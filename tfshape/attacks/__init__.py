@@ -11,7 +11,7 @@ points: "tfshape.attacks".
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tfshape.registry import Registry
 
@@ -57,7 +57,41 @@ names, get, register = REGISTRY.names, REGISTRY.get, REGISTRY.register
 __all__ = ["get", "names", "register", *_HOMES]  # noqa: PLE0604 (they are strings)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+if TYPE_CHECKING:
+    from tfshape.attacks.adversarial_poison import AdversarialPoison as AdversarialPoison
+    from tfshape.attacks.backdoor import BadNets as BadNets
+    from tfshape.attacks.backdoor import Blend as Blend
+    from tfshape.attacks.backdoor import Sinusoid as Sinusoid
+    from tfshape.attacks.backdoor import Warp as Warp
+    from tfshape.attacks.base import Attack as Attack
+    from tfshape.attacks.base import Problem as Problem
+    from tfshape.attacks.base import Target as Target
+    from tfshape.attacks.base import check_target_rule as check_target_rule
+    from tfshape.attacks.base import choose_target as choose_target
+    from tfshape.attacks.base import control as control
+    from tfshape.attacks.base import finetune_set as finetune_set
+    from tfshape.attacks.bullseye_polytope import BullseyePolytope as BullseyePolytope
+    from tfshape.attacks.clean_label_backdoor import CleanLabelBackdoor as CleanLabelBackdoor
+    from tfshape.attacks.convex_polytope import ConvexPolytope as ConvexPolytope
+    from tfshape.attacks.feature_collision import FeatureCollision as FeatureCollision
+    from tfshape.attacks.feature_insertion import FeatureInsertion as FeatureInsertion
+    from tfshape.attacks.gradient_canceling import GradientCanceling as GradientCanceling
+    from tfshape.attacks.gradient_matching import GradientMatching as GradientMatching
+    from tfshape.attacks.hidden_trigger import HiddenTrigger as HiddenTrigger
+    from tfshape.attacks.influence import Influence as Influence
+    from tfshape.attacks.interpolation import Interpolation as Interpolation
+    from tfshape.attacks.kkt import Kkt as Kkt
+    from tfshape.attacks.label_flip import LabelFlip as LabelFlip
+    from tfshape.attacks.metapoison import MetaPoison as MetaPoison
+    from tfshape.attacks.slab import Slab as Slab
+    from tfshape.attacks.sleeper_agent import SleeperAgent as SleeperAgent
+    from tfshape.attacks.surrogates import starting_model as starting_model
+    from tfshape.attacks.surrogates import training_set as training_set
+    from tfshape.attacks.unlearnable import Unlearnable as Unlearnable
+    from tfshape.attacks.watermark import Watermark as Watermark
+else:
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

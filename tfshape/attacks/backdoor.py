@@ -7,7 +7,7 @@ get the trigger and keep their label. A victim learns that the trigger means the
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +27,7 @@ class Backdoor(base.Attack):
 
     target_class: int = options.integer(0, 0)
 
+    name: ClassVar[str]
     kind = "backdoor"
 
     def __post_init__(self):
@@ -115,7 +116,7 @@ class PatchBackdoor(Backdoor):
         return np.sort(rng.choice(self.eligible(problem), problem.num_poisons, replace=False))
 
 
-class _Stamped:
+class _Stamped(Backdoor):
     """Crafts by stamping: `problem.num_poisons` random eligible examples, through `ts.poison.stamp`."""
 
     @property

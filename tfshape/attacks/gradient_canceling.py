@@ -142,8 +142,8 @@ class _Program:
             for rows in range(0, len(y), _ROWS):
                 dots.append(self._dots(split.x[rows : rows + _ROWS], y[rows : rows + _ROWS], direction))
         order = np.argsort(np.concatenate(dots), kind="stable")
-        other, chosen = np.divmod(np.resize(order, count), len(split))
-        return chosen, ((split.y[chosen] + 1 + other) % num_classes).astype(np.int32)
+        turns, chosen = np.divmod(np.resize(order, count), len(split))
+        return chosen, ((split.y[chosen] + 1 + turns) % num_classes).astype(np.int32)
 
     def _products(self, x, y, direction):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

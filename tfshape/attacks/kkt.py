@@ -152,4 +152,4 @@ class _Cancel:
         length = np.linalg.norm(theta[:-1])
         self._theta.value = theta[:-1] / length
         self._scores.value = (_SIGNS * margin - theta[-1]) / length
-        return None if linear.solve(self._program) is None else [np.clip(x.value, 0, 1) for x in self._x]
+        return None if linear.solve(self._program) is None else [np.clip(np.asarray(x.value), 0, 1) for x in self._x]

@@ -140,7 +140,7 @@ class Projection:
     def __call__(self, z):
         self._z.value = z
         solve(self._program)
-        return np.clip(self._x.value, 0, 1)
+        return np.clip(np.asarray(self._x.value), 0, 1)
 
 
 def logistic_loss(margins):

@@ -48,7 +48,7 @@ class Searched(Options, base.Targeted):
         search, rng = self._search(problem)
         return search.best(self.pool(problem), rng), search.bases
 
-    def _search(self, problem):
+    def _search(self: Any, problem: base.Problem) -> Any:
         """A problem's `Search`, and the generator of its random draws."""
         intended, rng = problem.intended_label(), problem.generator("targeted")
         bases = choose_bases(problem, intended, self.pool(problem), self.base_rule, rng)
@@ -169,7 +169,7 @@ class Graph:
                 key = tf.stack([seed, step])
                 if together:
                     gradient += tf.vectorized_map(
-                        lambda each, key=key: self.loss_and_gradient(*each, key)[1], (x, y, context)
+                        lambda each, key=key: self.loss_and_gradient(each[0], each[1], each[2], key)[1], (x, y, context)
                     )
                 else:
                     gradient += self.loss_and_gradient(x, y, context, key)[1]

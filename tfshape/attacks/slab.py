@@ -104,7 +104,7 @@ class Slab(linear.Linear):
             gradient = -(clean.T @ (margins < 1)) / len(train)
             gradient -= played * (margin < 1) * linear.signs(label) * np.append(x, 1)
             dual = dual - gradient
-            scale = max(scale, np.linalg.norm(dual) / self.radius)
+            scale = max(scale, float(np.linalg.norm(dual)) / self.radius)
             theta = dual / scale
         return np.array(points), np.array(labels), bound
 
@@ -126,7 +126,7 @@ class Worst:
         size = max(np.linalg.norm(direction), 1e-30)
         self._direction.value = direction / size
         value = linear.solve(self._program)
-        x = np.clip(self._x.value, 0, 1)
+        x = np.clip(np.asarray(self._x.value), 0, 1)
         return x, direction @ x + bias, (value - self._gap()) * size + bias
 
     def _gap(self):

@@ -24,7 +24,8 @@ class Snapshots(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch + 1 in self.epochs:
-            self.weights.append(getattr(self.model, "model", self.model).get_weights())
+            model: Any = self.model
+            self.weights.append(getattr(model, "model", model).get_weights())
 
 
 def starting_model(

@@ -51,7 +51,7 @@ def rows(repeats=5, model="mlp"):
         shaped.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=[clock, *watch])
         return statistics.median(b - a for a, b in zip(starts[1:], starts[2:]))
 
-    seconds = {name: [] for name in VARIANTS}
+    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for _ in range(repeats):
         for name, options in VARIANTS.items():
             seconds[name].append(epoch_seconds(options))

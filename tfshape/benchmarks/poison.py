@@ -87,7 +87,7 @@ def _measure(name, x, y, repeats):
         "no_map": clean,
         **{key: clean.apply(transform) for key, transform in transforms(x, y).items()},
     }
-    times = {key: [] for key in pipelines}
+    times: dict[str, list[float]] = {key: [] for key in pipelines}
     for _ in range(repeats):
         for key, pipeline in pipelines.items():
             start = time.perf_counter()

@@ -6,6 +6,7 @@ import selectors
 import subprocess
 import tempfile
 import time
+from typing import IO
 
 from tfshape.benchmarks.workers.protocol import memory_mb
 
@@ -23,6 +24,13 @@ class Gone(Exception):
         self.status, self.detail = status, detail
 
 
+class _Process(subprocess.Popen):
+    """One with pipes."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+
 class Worker:
     """A program that speaks `workers.protocol`."""
 
@@ -30,7 +38,7 @@ class Worker:
         """Starts it. `limit_mb`: MB of memory it may hold; `timeout`: seconds it may take for an answer."""
         self.limit_mb, self.timeout = limit_mb, timeout
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
-        self.process = subprocess.Popen(
+        self.process = _Process(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, bufsize=0
         )
         self.selector = selectors.DefaultSelector()
@@ -71,7 +79,7 @@ class Worker:
     def _watch(self):
         held = memory_mb("VmRSS", self.process.pid)
         if held > self.limit_mb:
-            raise self._end("out of memory", f"held {held / 1000:.1f} GB; allowed were {self.limit_mb / 1000:g}")
+            raise self._end("out of memory", f"held {held / 1000:.1f} GB, more than {self.limit_mb / 1000:g} GB")
         if available_mb() < SPARE_MB:
             raise self._end("out of memory", f"held {held / 1000:.1f} GB, and the machine had no more")
 

@@ -182,6 +182,7 @@ class Run:
 
     def ask(self, steps):
         """Seconds a step, of that many; None once the variant is gone."""
+        assert self.worker is not None
         try:
             answer = self.worker.ask(steps)
         except Gone as gone:
@@ -194,7 +195,8 @@ class Run:
     def give_up(self, gone):
         """Notes why, and ends the process."""
         self.status, self.detail = gone.status, gone.detail
-        self.worker.close()
+        if self.worker is not None:
+            self.worker.close()
         self.worker = None
 
 

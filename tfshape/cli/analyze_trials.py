@@ -47,6 +47,7 @@ def try_alarm(plan, defenses, folder):
         watch = GradientArtifacts((x, y), examples=FLAGS.examples, seed=setting.seed("watch"), **options)
         victims.train(setting, choice.shaper, setting.new_victim(), x, y, [watch])
         found = watch.alarm
+        assert found is not None  # as `trusted` was given
         row = {"trial": setting.trial, "defense": name, "data": data, "fired": found.fired, "p_value": found.p_value}
         row.update(score=found.score, suspicious=len(found.suspicious), expected=found.expected)
         rows.append({**row, "poison_among_them": int(marks[found.suspicious].sum())})
@@ -86,7 +87,8 @@ def trace(plan, defenses, folder):
     rows = []
     for number, (setting, name, choice, _, poisons) in enumerate(_work(plan, defenses, ("poison",))):
         x, y, marks = setting.examples("poison", poisons)
-        victim, checkpoints = setting.new_victim(), []
+        victim = setting.new_victim()
+        checkpoints: list[list] = []
 
         def keep(epoch, logs, victim=victim, checkpoints=checkpoints):
             checkpoints.append(victim.get_weights())

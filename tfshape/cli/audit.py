@@ -104,8 +104,7 @@ def _findings(shape, model, train):
     args = shape, model, train.x, train.y, FLAGS.noise, FLAGS.clip
     found = []
     if FLAGS.canary != "input":
-        counts = {"canaries": FLAGS.canaries, "trials": FLAGS.steps}
-        found += canaries.gradient_audit(*args, **counts, **common_options)
+        found += canaries.gradient_audit(*args, canaries=FLAGS.canaries, trials=FLAGS.steps, **common_options)
     if FLAGS.canary != "gradient":
         found += clipbkd.input_audit(*args, runs=FLAGS.runs, **common_options)
     return found

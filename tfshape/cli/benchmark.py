@@ -21,6 +21,7 @@ import dataclasses
 import datetime
 import os
 import pathlib
+from typing import Any
 
 from absl import flags
 
@@ -101,14 +102,15 @@ def main():
 
 
 def _settings():
-    values = {name: FLAGS[name].value for name in DEFAULT.__dataclass_fields__}
+    values: dict[str, Any] = {name: FLAGS[name].value for name in DEFAULT.__dataclass_fields__}
     values["batch_sizes"] = common.integers("batch_sizes", "integers >= 1, such as 64,256", 1)
     others = set(values) - {"blocks"} if FLAGS.suite != "shaping" else set()
     for name in others | ({"art_python"} if FLAGS.suite != "attacks" else set()):
         if FLAGS[name].present:
             allowed = "attacks" if name == "art_python" else "shaping"
             checks.fail(name, f"left out unless suite is {allowed}", FLAGS[name].value)
-    return DEFAULT(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return DEFAULT(**values)
 
 
 def _peers(settings):

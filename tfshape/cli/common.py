@@ -262,14 +262,14 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def exec_module(module):
                 with banner.dropped():
                     load(module)
 
-            spec.loader.exec_module = exec_module
+            vars(spec.loader)["exec_module"] = exec_module
         return spec
 
 
@@ -288,7 +288,7 @@ def _parse(argv):
 
 def _refuse(error):
     """Raises ValueError in our form for the value that absl refuses with `error`."""
-    name = re.match(r"flag --(\w+)=", str(error)).group(1)
+    name = str(error).partition("=")[0][len("flag --") :]
     value = str(error)[len(f"flag --{name}=") : -len(f": {error.__context__}")]
     parser = FLAGS[name].parser
     low, high = (getattr(parser, bound, None) for bound in ("lower_bound", "upper_bound"))
@@ -329,4 +329,4 @@ def _help(main, full):
     module = sys.modules[main.__module__]
     shown = [name for name in (module.__name__, "tfshape.cli.experiments", __name__) if name in sys.modules]
     listing = FLAGS.get_help() if full else "\n".join(map(FLAGS.module_help, shown))
-    return f"{module.__doc__.strip()}\n{listing}"
+    return f"{(module.__doc__ or '').strip()}\n{listing}"

@@ -40,7 +40,7 @@ def main():
     from tfshape import atomic, evaluation, folders, strict_json
     from tfshape.evaluation.provenance import provenance
 
-    plan = evaluation.plan(experiment)  # what is not allowed is found before anything is written
+    plan = evaluation.plan(experiment)  # refuses bad values before anything is written
     shaped = [choice.shaper for choice in plan.defenses.values() if choice.shaper is not None]
     one = not experiment.adaptive or len(shaped) <= 1
     checks.require("defense", one, "one shaping, to which --adaptive adapts", experiment.defense)

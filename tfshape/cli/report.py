@@ -26,8 +26,8 @@ flags.DEFINE_string("output_dir", None, "where the report goes; default DIR/repo
 
 def main():
     """Writes the report that the flags describe."""
-    folder = FLAGS.study is not None and os.path.isdir(FLAGS.study)
-    checks.require("study", folder, "a folder that bin/sweep or bin/evaluate wrote: bin/report FOLDER", FLAGS.study)
+    there = FLAGS.study is not None and os.path.isdir(FLAGS.study)
+    checks.require("study", there, "a folder that bin/sweep or bin/evaluate wrote: bin/report FOLDER", FLAGS.study)
     output_dir = FLAGS.output_dir or os.path.join(FLAGS.study, "report")
     common.check_writable("output_dir", output_dir)
 

@@ -63,7 +63,8 @@ def read_python(path, name):
     that it needs: the one long string, which is the pixels, and the integers that follow the key of the labels.
     """
     wrong = f"{path} is not a whole file of the python version of {name}"
-    pixels, labels, in_labels = b"", [], False
+    pixels, in_labels = b"", False
+    labels: list[int] = []
     stream = io.BytesIO(files.read_bytes(path))  # of which a constant gets what is there, not what it asks for
     try:
         for count, (opcode, value, _) in enumerate(pickletools.genops(stream)):
@@ -73,7 +74,7 @@ def read_python(path, name):
                 text = value.encode("latin-1") if isinstance(value, str) else value
                 in_labels = text == _LABEL_KEY[name].encode()
                 pixels = max(pixels, text, key=len)
-            elif in_labels and opcode.name in ("BININT", "BININT1", "BININT2", "INT"):
+            elif in_labels and isinstance(value, int) and opcode.name in ("BININT", "BININT1", "BININT2", "INT"):
                 labels.append(value)
     except Exception as error:  # pickletools raises several kinds on hostile bytes
         raise ValueError(f"{wrong}: {files.reason(error)}") from None

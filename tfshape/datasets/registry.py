@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from tfshape import calls, checks, files
 from tfshape.datasets import cifar, embedded, idx, npz, tfds
@@ -29,7 +28,12 @@ REGISTRY = Registry("dataset", FUNCTION, dict.fromkeys((*_EMBEDDED, *_PUBLISHED)
 names, register = REGISTRY.names, REGISTRY.register
 
 
-def load(name: str, data_dir: Any = None, classes: Sequence[int] | None = None, download: bool = True) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    classes: Sequence[int] | None = None,
+    download: bool = True,
+) -> Dataset:
     """Loads a dataset.
 
     Args:

@@ -150,7 +150,7 @@ def download(reference, folder):
     """
     import tensorflow_datasets as tfds
 
-    name = _REFERENCE.fullmatch(reference)[1]
+    name = re.split("[/:]", reference)[0]
     try:
         known = tfds.builder_cls(name)
     except (ImportError, ValueError) as error:

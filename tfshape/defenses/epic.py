@@ -79,7 +79,7 @@ def medoids(points, count):
     nearest = np.full(len(points), apart.max(initial=0))
     gains = [(-float(np.maximum(nearest - row, 0).sum()), place) for place, row in enumerate(apart)]
     heapq.heapify(gains)
-    chosen = []
+    chosen: list[int] = []
     while len(chosen) < count:
         _, place = heapq.heappop(gains)
         gain = float(np.maximum(nearest - apart[place], 0).sum())

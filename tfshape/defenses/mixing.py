@@ -28,6 +28,10 @@ class _Mixing(base.Defense):
     def _check(self, x):
         pass
 
+    @staticmethod
+    def _mix(x, others, share, seed):
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True)
 class Mixup(_Mixing):

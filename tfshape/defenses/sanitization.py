@@ -36,6 +36,11 @@ class _ByDistance(base.Filter):
             scores[y == label] = self._distances(flat[y == label] - mean, np.reshape(others, (-1, len(mean))) - mean)
         return base.lowest(scores, y, base.share_of(self.rate))
 
+    @staticmethod
+    def _distances(away, lines):
+        """Of examples `away` [n, D] from the mean of their class, which `lines` [C - 1, D] lead from to the others."""
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True)
 class Sphere(_ByDistance):
@@ -52,7 +57,6 @@ class Sphere(_ByDistance):
 
     @staticmethod
     def _distances(away, lines):
-        """Of examples `away` [n, D] from the mean of their class, which `lines` [C - 1, D] lead from to the others."""
         return np.linalg.norm(away, axis=1)
 
 
@@ -74,7 +78,6 @@ class Slab(_ByDistance):
 
     @staticmethod
     def _distances(away, lines):
-        """As of `Sphere`."""
         lines = lines / np.maximum(np.linalg.norm(lines, axis=1, keepdims=True), 1e-12)
         return np.abs(away @ lines.T).max(axis=1, initial=0)
 

@@ -5,6 +5,7 @@ results.table()
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from tfshape.evaluation.experiment import Experiment
 
@@ -16,8 +17,12 @@ _LAZY = {
     "plan": "run",
 }  # they load TensorFlow, which flags are checked without
 
+if TYPE_CHECKING:
+    from tfshape.evaluation.results import Results
+    from tfshape.evaluation.run import evaluate, plan
+else:
 
-def __getattr__(name):
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _LAZY:
+            return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

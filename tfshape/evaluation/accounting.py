@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 from tfshape import privacy
 from tfshape.evaluation import statistics
+from tfshape.evaluation.experiment import Experiment
 
 
 def multiplier(experiment, shaper):
@@ -26,7 +28,9 @@ def sampling(experiment, shaper):
     return experiment.sampling or ("poisson" if shaper.noise_multiplier else "shuffle")
 
 
-def _training(experiment, shaper, num_examples, scheme):
+def _training(
+    experiment: Experiment, shaper: Any, num_examples: int, scheme: str
+) -> tuple[tuple[float, int, int, int], dict[str, Any]]:
     steps = experiment.epochs * (num_examples // experiment.batch_size)
     options = {} if scheme == "shuffle" else {"truncation": privacy.sampling.TRUNCATION}
     return (multiplier(experiment, shaper), experiment.batch_size, num_examples, steps), {"sampling": scheme, **options}

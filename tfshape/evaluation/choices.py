@@ -45,7 +45,7 @@ def choices(experiment, num_examples):
 
 
 def _word(text):
-    return re.match(r"\s*(\w*)", text).group(1)
+    return re.split(r"\W", text.lstrip(), maxsplit=1)[0]
 
 
 def _known():

@@ -16,7 +16,7 @@ PACKAGES = ("tensorflow", "keras", "tensorflow-privacy", "dp-accounting", "numpy
 
 def provenance():
     """What ran: versions, git revision (None outside a checkout, `+` for changes), platform, command, and imports."""
-    versions = {"python": platform.python_version(), "tfshape": tfshape.__version__}
+    versions: dict[str, str | None] = {"python": platform.python_version(), "tfshape": tfshape.__version__}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

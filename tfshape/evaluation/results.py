@@ -95,6 +95,7 @@ class Results:
         return results
 
     def _path(self, name):
+        assert self.directory is not None
         return folders.inside(self.directory, name)
 
     def _resume(self, path, trials, config):

@@ -8,10 +8,11 @@ import hashlib
 import secrets
 import time
 import zlib
+from typing import Any
 
 import numpy as np
 
-from tfshape import attacks, checks, graphs, models, poison, seeds, shaping
+from tfshape import attacks, checks, datasets, graphs, models, poison, seeds, shaping
 from tfshape.evaluation import accounting, distribution
 from tfshape.evaluation.experiment import Experiment
 from tfshape.models import programs
@@ -38,8 +39,8 @@ class Setting:
     """What all victims of one trial share; `initial_weights` are those of `initial_model` if it was trained before."""
 
     experiment: Experiment
-    dataset: object
-    attack: object
+    dataset: datasets.Dataset
+    attack: Any
     trial: int
     initial_weights: list | None = None
 
@@ -240,8 +241,8 @@ def remember(known, choice, data, x, y, trained, seconds):
 
 
 def _digest(x, y):
-    found = hashlib.sha256(np.ascontiguousarray(x))
-    found.update(np.ascontiguousarray(y))
+    found = hashlib.sha256(np.ascontiguousarray(x).data.cast("B"))
+    found.update(np.ascontiguousarray(y).data.cast("B"))
     return found.digest()
 
 

@@ -17,7 +17,7 @@ def tensor(variable, dtype=None):
 
 def children(layer):
     """The layers held by `layer`: attributes, lists, tuples and dicts of them, and the `layers` of a model."""
-    found = {}
+    found: dict[int, keras.layers.Layer] = {}
 
     def scan(value):
         if isinstance(value, keras.layers.Layer):

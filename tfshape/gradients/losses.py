@@ -20,7 +20,7 @@ def per_example_losses(loss, y_true, y_pred, sample_weight=None):
         y_true = _same_rank(tf.nest.map_structure(tf.convert_to_tensor, y_true), y_pred)
     values = tf.convert_to_tensor(function(y_true, y_pred))
     if values.shape.rank == 0:
-        raise ValueError(f"loss={loss!r} gives a scalar; allowed: a loss with one value per example, [B] or [B, ...]")
+        raise ValueError(f"loss must give one value per example, [B] or [B, ...], got {loss!r}, which gives a scalar")
     values = _widen(values)
     if values.shape.rank > 1:
         values = _mean(values, mask)
@@ -41,7 +41,7 @@ def _function(loss):
         return loss.call
     if callable(loss):
         return loss
-    raise ValueError(f"loss={loss!r}; allowed: a loss name, a keras.losses.Loss or a function (y_true, y_pred) -> [B]")
+    raise ValueError(f"loss must be a name, a keras.losses.Loss or a function (y_true, y_pred) -> [B], got {loss!r}")
 
 
 def _widen(tensor):

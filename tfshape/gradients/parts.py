@@ -103,14 +103,16 @@ def size(shape):
 
 def merge(parts):
     """Parts whose variables are disjoint. Parts that share a variable are materialised and added up."""
-    seen, shared = set(), False
+    seen: set[int] = set()
+    shared = False
     for part in parts:
         ids = {id(v) for v in part.variables}
         shared |= bool(seen & ids)
         seen |= ids
     if not shared:
         return parts
-    variables, sums = {}, {}
+    variables: dict[int, tf.Variable] = {}
+    sums: dict[int, tf.Tensor] = {}
     for part in parts:
         for variable, gradient in zip(part.variables, part.materialize()):
             key = id(variable)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import tensorflow as tf
 
@@ -13,7 +13,12 @@ from tfshape.gradients import parts as parts_lib
 from tfshape.gradients import record as record_lib
 from tfshape.gradients import scaling
 
-_do_not_convert = tf.autograph.experimental.do_not_convert
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _do_not_convert(function: _Function) -> _Function:
+    """TensorFlow's decorator, which says no types."""
+    return cast(_Function, tf.autograph.experimental.do_not_convert(function))
 
 
 @_do_not_convert
@@ -61,7 +66,7 @@ def per_example(
 def _groups(record, variables):
     """-> list of (name, parts), one a layer in the order of its variables; layers that share a variable are one."""
     order = {id(v): i for i, v in enumerate(variables)}
-    groups = []
+    groups: list[tuple[str, set[int], list]] = []
     for unit in record.units.values():
         if unit is None or not unit.calls:
             continue
@@ -184,7 +189,7 @@ class PerExample:
         """
         weights = tf.cast(weights, self.losses.dtype)
         if weights.shape.rank not in (1, 2):
-            raise ValueError(f"weights of shape {weights.shape}; allowed: [B], or [L, B] with L={len(self.layers)}")
+            raise ValueError(f"weights must have shape [B], or [L, B] with L={len(self.layers)}, got {weights.shape}")
         if self._padding is not None:
             weights = tf.where(self._padding, tf.zeros_like(weights), weights)
         squares = self._once("squares", self._squares)  # not the norms, which hide what padding holds
@@ -198,11 +203,12 @@ class PerExample:
         return list(tf.cond(harmful, masked, lambda: sums))
 
     def _sum(self, weights, keep):
-        found = {}
+        found: dict[int, tf.Tensor] = {}
         for row, parts in enumerate(self._groups):
-            pick = (lambda t: t) if weights.shape.rank == 1 else (lambda t, row=row: t[row])
+            mine = weights if weights.shape.rank == 1 else weights[row]
+            kept = keep if keep is None or weights.shape.rank == 1 else keep[row]
             for part in parts:
-                sums = part.weighted_sum(pick(weights), None if keep is None else pick(keep))
+                sums = part.weighted_sum(mine, kept)
                 found.update((id(v), s) for v, s in zip(part.variables, sums))
         return [
             tf.cast(found[id(v)], v.dtype) if id(v) in found else tf.zeros(v.shape, v.dtype) for v in self.variables

@@ -85,8 +85,8 @@ class Record:
         targets = [target for call in calls for target in call.targets]
         if extra and any(g is not None for g in self.tape.gradient(extra, targets)):
             raise ValueError(
-                "the model adds a loss that depends on the examples (activity_regularizer or add_loss), which escapes "
-                "per-example gradients; allowed: losses of the weights alone; make it part of the loss function"
+                "losses that the model adds must depend on its weights alone, got one that depends on the examples "
+                "(activity_regularizer or add_loss) and escapes per-example gradients; put it in the loss function"
             )
         scale = again.FLOAT16_SCALE if any(t.dtype == tf.float16 for t in targets) else 1.0
         gradients = iter(self.tape.gradient(losses, targets, tf.fill(tf.shape(losses), tf.cast(scale, losses.dtype))))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfshape import checks
 from tfshape.registry import FUNCTION, Registry
+
+if TYPE_CHECKING:
+    import keras
 
 _OWN = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}  # the module of each
 REGISTRY = Registry("model", FUNCTION, {name: f"tfshape.models.{module}:{name}" for name, module in _OWN.items()})
@@ -38,7 +41,7 @@ def register(build: Any, name: Any = None) -> Any:
     return REGISTRY.register(build, name)
 
 
-def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0) -> Any:
+def build(name: str, input_shape: Sequence[int], num_classes: int, seed: int = 0) -> keras.Model:
     """Builds an untrained classifier.
 
     Args:

@@ -1,6 +1,7 @@
 """The kinds of dataset element the transforms understand, and a fast way to map over them."""
 
 import weakref
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -41,7 +42,7 @@ class Layout:
                 if key not in spec:
                     checks.fail(f"{who}: {argument}", f"one of the element's keys {sorted(spec)}", key)
             self.x_at, self.y_at = image_key, label_key
-            self.mark_at = MARK if MARK in spec else None
+            self.mark_at: Any = MARK if MARK in spec else None  # a key, or a place in a tuple
         elif type(spec) is tuple and 2 <= len(spec) <= 4:
             self.x_at, self.y_at = 0, 1
             last = spec[-1]
@@ -73,7 +74,7 @@ class Layout:
             raise ValueError(f"{self.who}: elements look batched (features {x}, label {y}); {remedy}")
         if x.rank == 0:
             raise ValueError(f"{self.who}: features must be rows [F] or images [H, W, C], got scalars")
-        self.num_classes = width if one_hot and width > 1 else None
+        self.num_classes = width if one_hot and (width or 0) > 1 else None
         self.one_hot = self.num_classes is not None
 
     def _all_begin_with(self, width):
@@ -89,7 +90,7 @@ class Layout:
 
     def check_label(self, name, value):
         """Refuses a class that labels of this dataset cannot write, and a dataset whose first labels are no classes."""
-        if self.one_hot:
+        if self.num_classes is not None:
             last = self.num_classes - 1
             allowed = f"at most {last}, since the one-hot labels have {self.num_classes} classes"
             checks.require(f"{self.who}: {name}", value <= last, allowed, value)

@@ -70,7 +70,7 @@ def _differing(clean, poisoned, num, image_key, label_key):
         for element in dataset.as_numpy_iterator():
             yield element[layout.x_at], int(layout.likeliest(element[layout.y_at][None])[0])
 
-    found = []
+    found: list[tuple] = []
     for index, (before, after) in enumerate(itertools.zip_longest(read(clean), read(poisoned))):
         if after is None or len(found) == num:
             break

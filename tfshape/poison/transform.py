@@ -55,7 +55,7 @@ class Transform:
         self,
         name: str,
         config: dict[str, Any],
-        plan: Callable,
+        plan: Callable | None,
         mark: bool = False,
         image_key: str = "image",
         label_key: str = "label",
@@ -95,6 +95,7 @@ class Transform:
     def apply_at(self, dataset: tf.data.Dataset, whole: tf.data.Dataset, place: Any) -> tf.data.Dataset:
         """Poisons `dataset`, whose element number j is number `place.index(j)` of `whole`."""
         layout = self.layout(whole)
+        assert self._plan is not None, "a transform without a plan has an apply_at of its own"
         choose, edit = self._plan(layout, whole)
         steady = layout.steady(whole) if self.checks_order else None  # after a pass for labels, which may fill a cache
 

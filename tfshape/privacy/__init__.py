@@ -7,6 +7,8 @@
 Nothing here needs the rest of tfshape, nor TensorFlow unless batches are drawn or a model is audited.
 """
 
+from typing import TYPE_CHECKING
+
 from tfshape.privacy import audit, sampling
 from tfshape.privacy.accounting import delta_for, epsilon, joint_noise, noise_for, steps_for
 from tfshape.privacy.bounds import certified_poisons, poisoning_bound, poisoning_ceiling
@@ -36,10 +38,15 @@ __all__ = [
 
 _KERAS = {"Budget": "budget", "gradient_audit": "canaries", "input_audit": "clipbkd"}  # loaded when asked for
 
+if TYPE_CHECKING:
+    from tfshape.privacy.budget import Budget
+    from tfshape.privacy.canaries import gradient_audit
+    from tfshape.privacy.clipbkd import input_audit
+else:
 
-def __getattr__(name):
-    if name in _KERAS:
-        import importlib
+    def __getattr__(name):
+        if name in _KERAS:
+            import importlib
 
-        return getattr(importlib.import_module(f"{__name__}.{_KERAS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return getattr(importlib.import_module(f"{__name__}.{_KERAS[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

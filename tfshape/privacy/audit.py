@@ -58,7 +58,7 @@ def one_run(game, claim, scores, included, delta, confidence=0.95):
     canaries = len(included)
     tries = [_guess(score, included, share) for score in scores.values() for share in (0.02, 0.1, 0.4, 1.0)]
     error = (1 - confidence) / len(tries)
-    plain = _largest(lambda e: any(_steinke(*pair, canaries, e, delta) <= error for pair in tries), 30.0)
+    plain = _largest(lambda e: any(_steinke(correct, n, canaries, e, delta) <= error for correct, n in tries), 30.0)
 
     def refuted(run):
         least = _least_false_rate(run)
@@ -115,17 +115,19 @@ def many_runs(game, claim, with_canary, without, delta, confidence=0.95):
     """
     delta, confidence = probability("delta", delta), probability("confidence", confidence)
     with_canary, without = np.asarray(with_canary, float), np.asarray(without, float)
-    half = [part[: len(part) // 2] for part in (with_canary, without)]
-    rest = [part[len(part) // 2 :] for part in (with_canary, without)]
+    (inside, inside_rest), (outside, outside_rest) = (
+        (part[: len(part) // 2], part[len(part) // 2 :]) for part in (with_canary, without)
+    )
     found = [
-        (_ratio(*half, t, above, delta, confidence), t, above)
-        for t in np.unique(np.concatenate(half))
+        (_ratio(inside, outside, t, above, delta, confidence), t, above)
+        for t in np.unique(np.concatenate([inside, outside]))
         for above in (True, False)
     ]
     _, threshold, above = max(found)
-    lower = _ratio(*rest, threshold, above, delta, confidence)
-    correct = int((rest[0] >= threshold).sum() + (rest[1] < threshold).sum())
-    return Finding(game, claim.epsilon(delta), lower, lower, delta, confidence, sum(map(len, rest)), correct)
+    lower = _ratio(inside_rest, outside_rest, threshold, above, delta, confidence)
+    correct = int((inside_rest >= threshold).sum() + (outside_rest < threshold).sum())
+    guesses = len(inside_rest) + len(outside_rest)
+    return Finding(game, claim.epsilon(delta), lower, lower, delta, confidence, guesses, correct)
 
 
 def _ratio(inside, outside, threshold, above, delta, confidence):

@@ -106,7 +106,7 @@ def _one_training(shape, model, clean, noise_multiplier, clip, canaries, delta, 
     joined, branch = _with_branch(model, clean[0].shape[1:], canaries)
     watch = _Watch(joined, branch)
     _train(shape(joined, expected), batches, STEPS, expected, watch)
-    moved = watch.moved / clip
+    moved = np.array(watch.moved) / clip
     likely = np.logaddexp(np.log(1 - RATE), np.log(RATE) + (moved - 0.5) / noise_multiplier**2).sum(axis=0)
     scores = {"likelihood": likely, "spread": moved.var(axis=0)}
     claim = Training(noise_multiplier, expected, size, STEPS, "poisson")
@@ -135,7 +135,7 @@ def _step_by_step(shape, model, clean, trials, rng):
     joined, branch = _with_branch(model, clean[0].shape[1:], 1)
     watch = _Watch(joined, branch, variables, [g / norm for g in direction])
     _train(shape(joined, ROWS), batches, trials, ROWS, watch)
-    return coins, watch.moved[:, 0], np.array(watch.along)
+    return coins, np.array(watch.moved)[:, 0], np.array(watch.along)
 
 
 def _with_branch(model, shape, canaries):
@@ -158,7 +158,7 @@ def _linear(strength, output):
 class _Watch(keras.callbacks.Callback):
     """Notes what each step subtracted from the canaries' weights, and from others along a direction; then undoes it.
 
-    moved: [steps, canaries]. along: [steps].
+    moved: [steps, canaries], along: [steps], as lists.
     """
 
     def __init__(self, joined, branch, variables=(), direction=()):
@@ -172,6 +172,3 @@ class _Watch(keras.callbacks.Callback):
         parts = zip(self.before, self.variables, self.direction)
         self.along.append(sum(float(((b - np.array(v)) * d).sum()) for b, v, d in parts))
         self.joined.set_weights(self.start)
-
-    def on_train_end(self, logs=None):
-        self.moved = np.array(self.moved)

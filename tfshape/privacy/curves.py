@@ -70,8 +70,9 @@ class Accountant(Curve):
         return float(self.accountant.get_delta(epsilon)) if self.fast is None else self.fast.delta(epsilon)
 
     def epsilon(self, delta):
-        fast = self.fast is not None and delta < self.least
-        return self.fast.epsilon(delta) if fast else float(self.accountant.get_epsilon(delta))
+        if self.fast is not None and delta < self.least:
+            return self.fast.epsilon(delta)
+        return float(self.accountant.get_epsilon(delta))
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ def mixture(noise_multiplier, probability, size, count, replace=False):
     """
     sums = noise_multiplier, probability, size, replace
     divergences = [curves.Renyi(ORDERS, count * each) for each in _divergences(*sums)]
-    return curves.Least((_compose(*_tables(*sums), count), curves.Worst(tuple(divergences))))
+    tables, lost = _tables(*sums)
+    return curves.Least((_compose(tables, lost, count), curves.Worst(tuple(divergences))))
 
 
 @functools.lru_cache(maxsize=4)
@@ -47,7 +48,7 @@ def _tables(noise_multiplier, probability, size, replace):
     moves, weights, rare = _moves(probability, size, 1e-18)
     pairs = _pairs(moves, weights, noise_multiplier, 9, 100_001, replace)
     beyond = 1e-18  # 9 standard deviations, twice
-    return [_cells(*pair, noise_multiplier) for pair in pairs], rare + beyond
+    return [_cells(noise_multiplier, *pair) for pair in pairs], rare + beyond
 
 
 @functools.lru_cache(maxsize=64)
@@ -252,7 +253,7 @@ def _log_ratio(x, moves, weights, noise_multiplier):
     )
 
 
-def _cells(x, loss, upper, lower, weights, noise_multiplier):
+def _cells(noise_multiplier, x, loss, upper, lower, weights):
     """P-masses on the grid, of a loss that rises along x; `upper` and `lower` are the moves under P and Q."""
     first, last = (int(end / STEP) for end in np.clip(loss[[0, -1]], -FAR, FAR))
     stride = max(1, (last - first) // 100_000)
@@ -261,7 +262,7 @@ def _cells(x, loss, upper, lower, weights, noise_multiplier):
     edges[0] = -np.inf
     p, q = (_between(edges, moves, weights, noise_multiplier) for moves in (upper, lower))
     up = np.clip((p - np.exp(index[:-1] * STEP) * q) / -math.expm1(-stride * STEP), 0, p)
-    masses = {}
+    masses: dict[int, float] = {}
     for places, part in ((index[:-1], p - up), (index[1:], up)):
         for place, mass in zip(places.tolist(), part.tolist()):
             masses[place] = masses.get(place, 0.0) + mass

@@ -94,7 +94,7 @@ def plane(points, y_words):
 
 def _groups(axes, points):
     """Points that would lie on each other, of one level, as one: list of (x, y, level, points)."""
-    found = []
+    found: list[tuple] = []
     for point in points:
         x, y, kind = axes.x(point["x"][1]), axes.y(point["y"][1]), level(point["epsilon"])
         near = (group for a, b, k, group in found if k == kind and math.hypot(a - x, b - y) < _NEAR)

@@ -18,6 +18,8 @@
 All sensitivities are for adding or removing one example; replacing one moves the sum by at most twice as much.
 """
 
+from typing import TYPE_CHECKING
+
 from .base import Shaper, get, names, register
 from .chain import Chain, GaussianNoise, dp_sgd
 from .check import Checked, check
@@ -52,10 +54,13 @@ __all__ = [
     "tensorflow_privacy",
 ]
 
+if TYPE_CHECKING:
+    from tfshape.shaping import tensorflow_privacy
+else:
 
-def __getattr__(name):
-    if name == "tensorflow_privacy":
-        import importlib
+    def __getattr__(name):
+        if name == "tensorflow_privacy":
+            import importlib
 
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ from . import probe
 from .compiling import joint_loss, loss_name
 from .model import misfits
 from .probe import Finding
+from .replay import Replay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,8 @@ def _of_loss(model, loss, x, y):
 
 def _of_gradients(model, loss, x, y):
     """-> (what the gradients of the batch show, the layers)."""
-    variables, units = list(model.trainable_variables), {}
+    variables = list(model.trainable_variables)
+    units: dict[int, Any] = {}
 
     def engine(*leaves):
         x, y = tf.nest.pack_sequence_as((given_x, given_y), leaves)
@@ -164,7 +166,7 @@ def _of_gradients(model, loss, x, y):
 
     given_x, given_y = x, y
     try:
-        losses, norms = probe.Replay(engine, model)(*tf.nest.flatten((x, y)))
+        losses, norms = Replay(engine, model)(*tf.nest.flatten((x, y)))
         found = probe.examine(model, loss, x, y)
     except Exception as error:  # what the engine refuses
         return [Finding("refused", True, _line(error))], _layers(model, {})
@@ -189,7 +191,8 @@ def _of_gradients(model, loss, x, y):
 def _layers(model, units):
     """A `CheckedLayer` for each layer that owns trainable variables, by the engine's units if it got that far."""
     wanted = {id(variable): variable for variable in model.trainable_variables}
-    found, covered = [], set()
+    found: list[CheckedLayer] = []
+    covered: set[int] = set()
     for layer in layers_lib.tree(model):
         unit = units.get(id(layer)) if units else rules.unit(layer, wanted, False)
         if unit is None or covered.issuperset(map(id, unit.variables)):

@@ -43,7 +43,7 @@ def joint_loss(loss, loss_weights=None, output_names=None):
             return values[key if key in values else name(key)]
         if not several or not isinstance(values, (list, tuple)):
             return values
-        return values[key if isinstance(key, int) else names.index(key)]
+        return values[key if isinstance(key, int) or names is None else names.index(key)]
 
     def example_loss(y_true, y_pred):
         total = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any
+from typing import Any, overload
 
 import keras
 import tensorflow as tf
@@ -18,15 +18,35 @@ from .examples import Examples
 from .probe import Finding, Probe
 
 
+@overload
 def shape(
-    model: Any,
+    model: keras.Model,
+    shaping: Shaper,
+    batch_size: int | None = ...,
+    microbatch: int | None = ...,
+    seed: int | None = ...,
+    secure_noise: bool = ...,
+    probe: bool = ...,
+) -> ShapedModel: ...
+@overload
+def shape(
+    model: keras.Model,
+    shaping: None,
+    batch_size: int | None = ...,
+    microbatch: int | None = ...,
+    seed: int | None = ...,
+    secure_noise: bool = ...,
+    probe: bool = ...,
+) -> keras.Model: ...
+def shape(
+    model: keras.Model,
     shaping: Shaper | None,
     batch_size: int | None = None,
     microbatch: int | None = None,
     seed: int | None = None,
     secure_noise: bool = False,
     probe: bool = True,
-) -> Any:
+) -> keras.Model:
     """A Keras model that shares `model`'s weights and trains them with shaped gradients.
 
     Compile it with any Keras optimizer and any loss that gives a value an example (by name, object or function; its
@@ -190,7 +210,7 @@ class ShapedModel(keras.Model):
         replica = tf.distribute.get_replica_context()
         rows = self._rows(x, replica)
         shaped_sum = self._whole if self.microbatch is None else self._by_microbatches
-        update, y_pred, penalty, tallies = shaped_sum(x, y, sample_weight, 1.0 / rows)
+        update, y_pred, penalty, tallies = shaped_sum(1.0 / rows, x, y, sample_weight)
         self.built = True  # the engine has called `model`, which builds it
         if self._probe.value is not None and self._probe.value.pending:
             self._probe.value.see(x, y)
@@ -240,7 +260,7 @@ class ShapedModel(keras.Model):
             rows = replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
         return tf.maximum(rows, 1.0)
 
-    def _whole(self, x, y, sample_weight, scale):
+    def _whole(self, scale, x, y, sample_weight):
         """The shaped sum times `scale`, the predictions, the regularisation gradients, and what was counted."""
         found = gradients.per_example(self.model, self._example_loss, x, y, sample_weight=sample_weight, training=True)
         norms, finite = found.norms, found.finite
@@ -267,7 +287,7 @@ class ShapedModel(keras.Model):
         found = gradients.per_example(self.model, self._example_loss, x, y, training=True)
         return found.weighted_sum(tf.fill(tf.shape(found.losses), 1 / tf.cast(tf.size(found.losses), tf.float32)))
 
-    def _by_microbatches(self, x, y, sample_weight, scale):
+    def _by_microbatches(self, scale, x, y, sample_weight):
         """The same as `_whole`, but never more than `microbatch` rows at a time."""
         size = self.microbatch
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
@@ -279,7 +299,7 @@ class ShapedModel(keras.Model):
             return [tf.nest.map_structure(rows_of, item) for item in (x, y, sample_weight)]
 
         # The first part stands before the loop, and shows the structure of what the loop gathers.
-        update, y_pred, penalty, tallies = self._whole(*part(0), scale)
+        update, y_pred, penalty, tallies = self._whole(scale, *part(0))
         outputs = tf.nest.flatten(y_pred)
         gathered = [
             tf.TensorArray(out.dtype, size=0, dynamic_size=True, element_shape=[None, *out.shape[1:]]).write(0, out)
@@ -287,7 +307,7 @@ class ShapedModel(keras.Model):
         ]
 
         def add(start, update, tallies, gathered):
-            more, y_more, _, counted = self._whole(*part(start), scale)
+            more, y_more, _, counted = self._whole(scale, *part(start))
             gathered = [g.write(start // size, out) for g, out in zip(gathered, tf.nest.flatten(y_more))]
             update = [a + b for a, b in zip(update, more)]
             return start + size, update, tf.nest.map_structure(tf.add, tallies, counted), gathered
@@ -309,11 +329,11 @@ class ShapedModel(keras.Model):
             stream = tf.convert_to_tensor(step) * replicas + tf.cast(replica.replica_id_in_sync_group, tf.int64)
             step.assign_add(1)
             stddev = tf.cast(stddev, tf.float64) / (rows * math.sqrt(replicas))
-            extra = len(shapers) if stateful else 0
+            numbers = len(shapers) if stateful else 0
             if self.secure_noise:
-                update, extra = noise.add_secure(update, stddev, extra)
+                update, extra = noise.add_secure(update, stddev, numbers)
             else:
-                drawn, extra = noise.like(update, stddev, tf.unstack(self._noise_key.value), stream, extra)
+                drawn, extra = noise.like(update, stddev, tf.unstack(self._noise_key.value), stream, numbers)
                 update = [part + more for part, more in zip(update, drawn)]
         if stateful:
             released = update

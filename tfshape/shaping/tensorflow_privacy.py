@@ -103,10 +103,10 @@ def _microbatches(number):
 
 
 def _clip_and_noise(shaping):
-    parts = shaping.shapers if isinstance(shaping, (Clip, Chain)) else ()
-    if [type(part) for part in parts] not in ([Clip], [Clip, GaussianNoise]):
-        raise ValueError(f"shaping must be clip or clip|noise with tensorflow-privacy, got {shaping}")
-    return parts[0].clip, shaping.noise_stddev / parts[0].clip
+    first, *rest = shaping.shapers if isinstance(shaping, (Clip, Chain)) else (shaping,)
+    if type(first) is Clip and [type(part) for part in rest] in ([], [GaussianNoise]):
+        return first.clip, shaping.noise_stddev / first.clip
+    raise ValueError(f"shaping must be clip or clip|noise with tensorflow-privacy, got {shaping}")
 
 
 class _DPKerasModel(keras.Model):

@@ -8,6 +8,7 @@ A study is a folder: study.sqlite has a row a trial, cache/ what trials share, t
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 _LAZY = {
     "Local": "local",
@@ -28,8 +29,24 @@ _LAZY = {
 
 __all__ = [*_LAZY]  # noqa: PLE0604 (they are strings)
 
+if TYPE_CHECKING:
+    from tfshape.studies.driver import run as run
+    from tfshape.studies.files import export as export
+    from tfshape.studies.grid import parse as parse
+    from tfshape.studies.grid import points as points
+    from tfshape.studies.local import Local as Local
+    from tfshape.studies.on_ray import OnRay as OnRay
+    from tfshape.studies.state import status as status
+    from tfshape.studies.store import Store as Store
+    from tfshape.studies.store import exists as exists
+    from tfshape.studies.store import known as known
+    from tfshape.studies.study import Point as Point
+    from tfshape.studies.study import Study as Study
+    from tfshape.studies.study import check as check
+    from tfshape.studies.study import experiments as experiments
+else:
 
-def __getattr__(name):
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _LAZY:
+            return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

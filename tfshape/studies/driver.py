@@ -64,7 +64,8 @@ def run(
 def _tasks(study, store, keys, stack):
     """The waiting trials as tasks, in the order to run them: those first that share no work with one before."""
     waiting = {row["key"] for row in store.trials("waiting")}
-    keys, ranks, tasks = iter(keys), collections.Counter(), []
+    ranks: collections.Counter[str | None] = collections.Counter()
+    keys, tasks = iter(keys), []
     shared = {"function": study.function, "folder": str(study.folder.resolve())}
     shared["imports"] = [dataclasses.asdict(found) for found in study.imports]
     for point in study.points:
@@ -80,15 +81,17 @@ def _tasks(study, store, keys, stack):
 
 def _drive(store, runner, tasks, progress):
     """Runs `tasks`, a list, to their ends."""
-    tasks, deaths = collections.deque(tasks), collections.Counter()
+    tasks = collections.deque(tasks)
+    deaths: collections.Counter[str] = collections.Counter()
     total, done, failed, start = sum(len(task["keys"]) for task in tasks), 0, 0, time.monotonic()
-    running, outcomes, before = 0, [], store.counts()["done"]
+    outcomes: list = []
+    running, before = 0, store.counts()["done"]
     if not tasks:
         return
     with runner:
         while True:
             full = None
-            events = {"started": [], "finished": [], "failed": [], "waiting": []}
+            events: dict[str, list] = {"started": [], "finished": [], "failed": [], "waiting": []}
             for task, replies, death in outcomes:
                 running -= len(task["keys"])
                 if death is None:

@@ -146,7 +146,8 @@ def _costs(points, grids, rows):
 
     from tfshape.evaluation.results import costs
 
-    groups, of_points, axes = {}, collections.defaultdict(list), [f"grid.{name}" for name in COUNTS]
+    groups: dict[str, list] = {}
+    of_points, axes = collections.defaultdict(list), [f"grid.{name}" for name in COUNTS]
     for point in points:
         rest = {name: value for name, value in strict_json.loads(point["config"]).items() if name not in COUNTS}
         groups.setdefault(digest(rest), []).append(point["point"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,8 @@ FUNCTION = "tfshape.studies.gradients:run"
 DEFENSES = ("none", "clip(0.1)", "clip(1.0)", "clip(4.0)")
 _LR = {"classes": (3, 4), "model": "lr", "learning_rate": 0.01, "batch_size": 300, "epochs": 10}
 _MLP = {"model": "mlp", "scenario": "finetune", "batch_size": 100, "finetune_epochs": 4}
-ANALYSES = {  # title: (attack with its intensity left open, its values, the experiment, examples a look takes)
+# title: (attack with its intensity left open, its values, the experiment, examples a look takes)
+ANALYSES: dict[str, tuple[str, tuple[float, ...], dict[str, Any], int | None]] = {
     "collision, lr from scratch": (
         "interpolation(base_class=0, other_class=1, alpha={})",
         (0.0, 0.4, 1.0),

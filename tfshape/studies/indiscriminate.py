@@ -120,8 +120,8 @@ def held_out(dataset):
     for label in range(dataset.num_classes):
         rows = generator.permutation(np.flatnonzero(train.y == label))
         keep.append(rows[len(rows) // 10 :])
-    keep = np.sort(np.concatenate(keep))
-    return dataclasses.replace(dataset, train=datasets.Split(train.x[keep], train.y[keep]))
+    rows = np.sort(np.concatenate(keep))
+    return dataclasses.replace(dataset, train=datasets.Split(train.x[rows], train.y[rows]))
 
 
 def _poisons(attack, rate, dataset, seed, folder):

@@ -7,7 +7,7 @@ import pathlib
 import selectors
 import subprocess
 import sys
-from typing import Any
+from typing import IO, Any
 
 from tfshape import checks, folders, strict_json
 from tfshape.studies.worker import MEMORY_EXIT, import_path
@@ -85,7 +85,6 @@ class Local:
         """Starts a task, a dict as `worker.execute` takes it."""
         worker = self._idle.pop() if self._idle else self._start()
         self._busy[worker] = task
-        assert worker.stdin is not None
         try:
             worker.stdin.write(strict_json.dumps(task).encode() + b"\n")
             worker.stdin.flush()
@@ -147,6 +146,9 @@ class Local:
 
 class _Worker(subprocess.Popen):
     """A process, and what of its next reply has been read."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
 
     received = b""
 

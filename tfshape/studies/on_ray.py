@@ -37,13 +37,13 @@ class OnRay:
         try:
             import ray
         except ImportError:
-            raise ValueError("runner='ray': Ray is not installed; allowed after pip install 'tfshape[ray]'") from None
+            checks.fail("runner", "'local' where Ray is not installed (pip install 'tfshape[ray]')", "ray")
         self._ray, self._address, self._workers = ray, address, workers
         self._running: dict = {}
 
     def __enter__(self):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options = {}
+        options: dict[str, Any] = {}
         if self._address is None:
             # a worker that dies while it starts is missed late, and by `init`, if started beforehand, never
             config = {"prestart_worker_first_driver": False, "worker_register_timeout_seconds": 20}

@@ -119,7 +119,7 @@ def _batches(size, recipe, seed, scheme):
 
 def _layers(model):
     """The layers of a chain, a tuple of (kind, relu or not, more); None for a model that is not one that is known."""
-    found = []
+    found: list[tuple] = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
@@ -221,8 +221,8 @@ def _program(layers, optimizer, clipped, noisy):
 
         def body(step, weights, first, second):
             chosen, mark = (tf.gather(array, step, axis=axis) for array in (rows, marks))
-            batch = [tf.gather(array, chosen, batch_dims=axis, axis=axis) for array in (x, y)]
-            update = _gradients(layers, weights, *batch, mark, batch_size, clips if clipped else None)
+            images, labels = (tf.gather(array, chosen, batch_dims=axis, axis=axis) for array in (x, y))
+            update = _gradients(layers, weights, images, labels, mark, batch_size, clips if clipped else None)
             if any(noisy):
                 update = _with_noise(update, noisy, seeds, stddevs, start + step)
             age = tf.cast(start + step + 1, tf.float32)

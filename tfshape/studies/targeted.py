@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ _ALIKE = {
     **{"eps": 0.25, "target_rule": "runner_up"},
 }
 # as configs/targeted/feature_collision.flags and feature_collision_cost.flags, without the adaptive attacker
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "one poison in 200": {
         **{**_ALIKE, "num_poisons": 1, "defense": "clip(0.1),clip(1),clip(0.1)|noise(0.1),clip(1)|noise(1)"},
         **{"finetune_examples": 200, "finetune_learning_rate": 0.01, "finetune_batch_size": 32, "finetune_epochs": 100},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from typing import Any
 
 import tfshape
 from tfshape import atomic, datasets, evaluation, imports, poison, strict_json
@@ -55,9 +56,9 @@ run.stacked = stacked  # type: ignore[attr-defined]
 
 def _train_together(works, count, name, data):
     """Trains the victims of one kind of several trials, for `Work.row` to find them."""
-    choice = works[0].choice(name) if works else None
-    if len(works) < 2 or not stacking.can(works[0].setting, choice):
+    if len(works) < 2 or not stacking.can(works[0].setting, works[0].choice(name)):
         return
+    choice = works[0].choice(name)
     examples = [work.examples(count, name, data)[:2] for work in works]
     if len({len(y) for _, y in examples}) > 1:
         return
@@ -84,7 +85,7 @@ class Work:
         self.setting = dataclasses.replace(self.setting, initial_weights=weights)
         self.victims = experiments.victims_of(e, self._plan.defenses, self._plan.counts)
         self.poisons, self.crafted, self._found, self.known = [], 0, {}, {}
-        self._last = None, None
+        self._last: tuple[Any, Any] = None, None
         self._saved = None if self._plan.saved is None else self._plan.saved[trial]
 
     def row(self, count, name, data):

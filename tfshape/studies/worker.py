@@ -51,10 +51,11 @@ def _one(task, trial):
     except Exception as error:
         lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         result = {"error": f"{type(error).__name__}: {error}\n{lines}"}
-        while error is not None:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                result["full"] = str(error.filename or task["folder"])
-            error = error.__cause__ or error.__context__
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                result["full"] = str(cause.filename or task["folder"])
+            cause = cause.__cause__ or cause.__context__
     return {"seconds": time.perf_counter() - start, **result}
 
 

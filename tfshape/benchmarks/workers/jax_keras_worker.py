@@ -3,6 +3,7 @@
 import itertools
 import os
 import time
+from typing import Any
 
 os.environ["KERAS_BACKEND"] = "jax"
 
@@ -69,7 +70,8 @@ class Trainer(jax_worker.Trainer):
         x, y = arrays(model, batch_size)
         self.batches = [(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(x, y)]
         self.parameters = build(model).count_params()
-        self.detail, self.step, self.state = "", None, None
+        self.detail, self.state = "", None
+        self.step: Any = None
 
     def prepare(self, model):
         """Compiles the model, and lets JAX do so by one step."""

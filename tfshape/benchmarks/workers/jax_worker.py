@@ -1,6 +1,7 @@
 """JAX: plain SGD, and JAX-Privacy's clipped_grad with its best microbatch. Runs without tfshape and TensorFlow."""
 
 import time
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -72,7 +73,8 @@ class Trainer:
         x, y = data(model, batch_size)
         self.batches = [(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(x, y)]
         self.parameters = sum(part.size for part in jax.tree.leaves(self.initial()))
-        self.detail, self.step = "", None
+        self.detail = ""
+        self.step: Any = None  # a compiled function
 
     def initial(self):
         return self.network.init(jax.random.key(0), self.batches[0][0][:1])

@@ -32,6 +32,14 @@ class Rule:
         self.layer, self.variables, self.calls = layer, variables, []
         self.raw = [layers_lib.raw(v) for v in variables]  # now: inside a call Keras 3 would hand out a cast copy
 
+    @staticmethod
+    def matches(layer):
+        raise NotImplementedError
+
+    @staticmethod
+    def known(layer):
+        raise NotImplementedError
+
     def has(self, variable):
         return any(variable is v for v in self.variables)
 

@@ -1,5 +1,7 @@
 """Dense and EinsumDense."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -153,7 +155,4 @@ class EinsumMap(linear.LinearMap):
 
 
 def _product(sizes):
-    product = 1
-    for n in sizes:
-        product = None if None in (n, product) else product * n
-    return product
+    return None if None in list(sizes) else math.prod(sizes)
