@@ -58,12 +58,14 @@ class Registry:
         if name is not None:
             missing = [need for need in missing if need != "__name__"]
         if missing:
-            raise ValueError(f"{self.kind} {item!r} must have {', '.join(self._needs)}; it has no {', '.join(missing)}")
+            given = f"{checks.shown(item)} without {', '.join(missing)}"
+            raise ValueError(f"{self.kind} must have {', '.join(self._needs)}, got {given}")
         name = getattr(item, self._needs[0]) if name is None else name
         checks.require(f"name of a {self.kind}", isinstance(name, str) and name.isidentifier(), "an identifier", name)
         old = self._items.get(name) or self._own.get(name)
         if old is not None and _address(old) != _address(item):
-            raise ValueError(f"{self.kind} {name!r} is taken by {_address(old)}; got {_address(item)}")
+            given = f"{name!r} of {_address(item)}, which {_address(old)} has"
+            raise ValueError(f"name of a {self.kind} must be one that is not taken, got {given}")
         self._items[name] = item
         return item
 

@@ -129,13 +129,13 @@ def test_a_module_by_its_dotted_name(folder):
         ("x = '\0'", "null bytes"),
         (
             "import tfshape as ts\n@ts.models.register\ndef lr(shape, classes, seed): ...",
-            "model 'lr' is taken by tfshape.models.lr:lr; got /",
+            "name of a model must be one that is not taken, got 'lr' of /",
         ),
         (
             "import tfshape as ts\n@ts.datasets.register\ndef digits(): ...",
-            "dataset 'digits' is taken by tfshape.datasets.registry:load; got /",
+            "name of a dataset must be one that is not taken, got 'digits' of /",
         ),
-        ("import tfshape as ts\nts.datasets.register(3)", "dataset 3 must have __name__, __call__; it has no"),
+        ("import tfshape as ts\nts.datasets.register(3)", "dataset must have __name__, __call__, got 3 without"),
         ("import tfshape as ts\nts.models.register(lambda *a: a)", "name of a model must be an identifier"),
     ],
 )
