@@ -170,7 +170,7 @@ def test_without_known_poison_the_alarm_names_indices_of_the_data(rng):
         ({"data": (np.zeros(3), np.zeros(3)), "trusted": np.ones(3, bool)}, "trusted must be one bool per example"),
         (
             {"data": (np.zeros(3), np.zeros(3)), "trusted": np.arange(3) < 2, "false_alarm_rate": 2},
-            "false_alarm_rate=2",
+            "false_alarm_rate must be .*, got 2",
         ),
     ],
 )

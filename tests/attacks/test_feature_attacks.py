@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import saved_poison
 import tensorflow as tf
-from selection import most_slow
 
 import tfshape as ts
 from tfshape.attacks import convex_polytope, feature_space, surrogates
@@ -73,8 +72,8 @@ def gap(model, x, target):
     return np.linalg.norm(found - wanted, axis=1) / scale, np.linalg.norm(found.mean(0) - wanted) / scale
 
 
-@pytest.mark.one_stack
-@pytest.mark.parametrize("name", most_slow(ALL, "bullseye_polytope"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
 def test_it_turns_victims_that_keep_the_features_and_a_shuffled_perturbation_does_not(initial, name):
     attack = make_attack(name, opacity=0.9) if name == "watermark" else make_attack(name)
     changes = dict(num_poisons=5, eps=1.0) if name == "watermark" else {}

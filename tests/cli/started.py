@@ -8,6 +8,9 @@ import sys
 import time
 
 BIN = pathlib.Path(__file__).resolve().parents[2] / "bin"
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell has it ignored in tests that it runs in the background
 TINY = ("--dataset=digits", "--attack=label_flip", "--model=lr", "--epochs=1", "--shaping=none", "--nocontrols")
 TINY += ("--quiet",)
 

@@ -115,7 +115,7 @@ def test_an_adaptive_attacker_says_so_in_the_file(tmp_path):
         ["--knowledge=all"],
         ["--surrogate_model=cnn"],
         ["--target_rule=nearest"],
-        ["--shaping=clop(1)", "--adaptive"],
+        ["--shaping=clop", "--adaptive"],
         ["--learning_rate=-1"],
         ["--classes=3,x"],
         ["--output=/proc/nowhere"],

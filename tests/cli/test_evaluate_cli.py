@@ -62,7 +62,7 @@ def test_label_flip_prints_one_table_and_writes_its_files(tmp_path):
         ["--trials=0"],
         ["--optimizer=lion king"],
         ["--engine=warp"],
-        ["--shaping=clop(1)"],
+        ["--shaping=clop"],
         ["--defense=klip(1)"],
         ["--num_poisons=1,x"],
         ["--num_poisons=6001"],

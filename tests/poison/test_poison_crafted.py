@@ -17,7 +17,7 @@ def craft(x, y, base, **kw):
     return poison.Poisons(x=new, y=np.arange(len(base)) % 4, base=base, num_examples=len(x), **kw)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     n=st.integers(0, 300),
     count=st.integers(0, 30),
