@@ -36,6 +36,7 @@ TOP = {
     "folders",
     "graphs",
     "imports",
+    "lazy",
     "pixels",
     "options",
     "registry",

@@ -10,9 +10,9 @@ points: "tfshape.attacks".
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from tfshape import lazy
 from tfshape.registry import Registry
 
 _OWN = {
@@ -90,8 +90,4 @@ if TYPE_CHECKING:
     from tfshape.attacks.unlearnable import Unlearnable as Unlearnable
     from tfshape.attacks.watermark import Watermark as Watermark
 else:
-
-    def __getattr__(name):
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    __getattr__ = lazy.getter(__name__, _HOMES)

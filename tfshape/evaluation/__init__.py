@@ -4,9 +4,9 @@ results = ts.evaluate(ts.Experiment(attack="gradient_matching", noise=1.0))
 results.table()
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
+from tfshape import lazy
 from tfshape.evaluation.experiment import Experiment
 
 __all__ = ["Experiment", "Results", "evaluate", "plan"]
@@ -21,8 +21,4 @@ if TYPE_CHECKING:
     from tfshape.evaluation.results import Results
     from tfshape.evaluation.run import evaluate, plan
 else:
-
-    def __getattr__(name):
-        if name in _LAZY:
-            return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy.getter(__name__, _LAZY)

@@ -9,6 +9,7 @@ Nothing here needs the rest of tfshape, nor TensorFlow unless batches are drawn 
 
 from typing import TYPE_CHECKING
 
+from tfshape import lazy
 from tfshape.privacy import audit, sampling
 from tfshape.privacy.accounting import delta_for, epsilon, joint_noise, noise_for, steps_for
 from tfshape.privacy.bounds import certified_poisons, poisoning_bound, poisoning_ceiling
@@ -43,10 +44,4 @@ if TYPE_CHECKING:
     from tfshape.privacy.canaries import gradient_audit
     from tfshape.privacy.clipbkd import input_audit
 else:
-
-    def __getattr__(name):
-        if name in _KERAS:
-            import importlib
-
-            return getattr(importlib.import_module(f"{__name__}.{_KERAS[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy.getter(__name__, _KERAS)

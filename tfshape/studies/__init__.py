@@ -7,8 +7,9 @@
 A study is a folder: study.sqlite has a row a trial, cache/ what trials share, the rest is made from these.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from tfshape import lazy
 
 _LAZY = {
     "Local": "local",
@@ -45,8 +46,4 @@ if TYPE_CHECKING:
     from tfshape.studies.study import check as check
     from tfshape.studies.study import experiments as experiments
 else:
-
-    def __getattr__(name):
-        if name in _LAZY:
-            return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy.getter(__name__, _LAZY)
