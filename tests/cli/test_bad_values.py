@@ -65,7 +65,7 @@ TAKEN = {  # what a flag may have, or what only TensorFlow, or data, show that i
     **dict.fromkeys(("output_dir", "audit output", "craft output"), PATHS - {"device"}),
     **dict.fromkeys(("trials", "count_trials", "batch_size", "epochs", "targets", "stack", "workers"), COUNTS),
     **dict.fromkeys(("examples", "trusted", "steps_per_execution", "blocks", "targets_at_once"), COUNTS),
-    **dict.fromkeys(("noise", "epsilon", "learning_rate", "memory", "timeout", "block_seconds"), NUMBERS),
+    **dict.fromkeys(("audit noise", "epsilon", "learning_rate", "memory", "timeout", "block_seconds"), NUMBERS),
     **dict.fromkeys(("memory_limit_gb", "num_poisons", "patch_size", "batch_sizes"), NUMBERS | {"several"}),
     "clip": NUMBERS | {"huge"},
     "seed": COUNTS | {"zero"},
@@ -82,7 +82,7 @@ TAKEN = {  # what a flag may have, or what only TensorFlow, or data, show that i
     "undefok": {*VALUES},
     "flagfile": {"empty", "device"},
 }
-TAKEN["evaluate noise"] = TAKEN["noise"] | {"zero"}
+TAKEN["noise"] = TAKEN["audit noise"] | {"zero"}
 
 
 class Attempts:
@@ -118,17 +118,20 @@ def wrong(binary, code, out, err):
     return None
 
 
-def taken(binary, flag):
-    """The keys of values that a flag of a binary may have."""
-    return TAKEN.get(f"{binary} {flag}", TAKEN.get(flag, set()))
+def taken(binary, flag, parser):
+    """The keys of values that a flag of a binary may have; `parser` is the name of its parser's class."""
+    default = {"zero"} if parser == "BooleanParser" else set()
+    return TAKEN.get(f"{binary} {flag}", TAKEN.get(flag, default))
 
 
 def refused(binary, number=None, new=None):
     """What goes wrong with the flags of a binary: with `number` values of each that is in `new`; None: with all."""
     found = []
     with Attempts(binary) as attempt:
-        for flag in attempt.flags if new is None else [flag for flag in attempt.flags if flag in new]:
-            keys = [key for key in VALUES if key not in taken(binary, flag)]
+        for flag, parser in attempt.flags.items():
+            if new is not None and flag not in new:
+                continue
+            keys = [key for key in VALUES if key not in taken(binary, flag, parser)]
             rng = random.Random(zlib.crc32(flag.encode()))
             for key in keys if number is None else rng.sample(keys, min(number, len(keys))):
                 code, out, err, left = attempt(f"--{flag}={VALUES[key]}")
@@ -163,8 +166,8 @@ def test_values_that_a_flag_may_have_end_well_or_in_one_line(binary):
     """With TensorFlow, digits and little to train."""
     found = []
     with Attempts(binary, tensorflow=True) as attempt:
-        for flag in attempt.flags:
-            for key in sorted(taken(binary, flag)):
+        for flag, parser in attempt.flags.items():
+            for key in sorted(taken(binary, flag, parser)):
                 code, out, err, _ = attempt(f"--{flag}={VALUES[key]}", "--quiet")
                 if (code not in (0, 1) or err) and wrong(binary, code, out, err):  # bin/audit ends in 1: refuted
                     found.append(f"--{flag} {key}: exit {code}: {err[-300:]!r}")

@@ -26,7 +26,8 @@ flags.DEFINE_string("output_dir", None, "where the report goes; default DIR/repo
 
 def main():
     """Writes the report that the flags describe."""
-    there = FLAGS.study is not None and os.path.isdir(FLAGS.study)
+    marks = ("study.sqlite", "config.json", "trials.jsonl", "results.csv")  # some of which may be lost
+    there = FLAGS.study is not None and any(os.path.lexists(os.path.join(FLAGS.study, name)) for name in marks)
     checks.require("study", there, "a folder that bin/sweep or bin/evaluate wrote: bin/report FOLDER", FLAGS.study)
     output_dir = FLAGS.output_dir or os.path.join(FLAGS.study, "report")
     common.check_writable("output_dir", output_dir)
