@@ -50,6 +50,16 @@ def _registered(decorator, function):
     return function
 
 
+def only(dataset: Any) -> Any:
+    """The element of a `tf.data.Dataset` that has one.
+
+    `get_single_element` would do, but TensorFlow keeps what it made for that, a megabyte where functions have branches.
+    """
+    import tensorflow as tf
+
+    return next(iter(dataset)) if tf.executing_eagerly() else dataset.get_single_element()
+
+
 def free() -> None:
     """Frees the models and graphs that nothing uses any more; call it between trials.
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, options, poison
+from tfshape import checks, graphs, options, poison
 from tfshape.attacks import base
 from tfshape.poison import Poisons
 
@@ -148,7 +148,7 @@ class _Stamped(Backdoor):
             value_range=(0, 1),
             mark=True,
         )
-        x, y, is_poison = train.as_dataset().apply(stamp).batch(len(rows)).get_single_element()
+        x, y, is_poison = graphs.only(train.as_dataset().apply(stamp).batch(len(rows)))
         chosen = np.flatnonzero(is_poison)
         return self.poisons(problem, np.asarray(x)[chosen], rows[chosen], np.asarray(y)[chosen])
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import models, options, poison
+from tfshape import graphs, models, options, poison
 from tfshape.attacks import base, surrogates
 from tfshape.poison import Poisons
 
@@ -58,7 +58,7 @@ class LabelFlip(base.Attack):
             mark=True,
         )
         flipped = train.as_dataset().apply(flip)
-        _, y, is_poison = flipped.batch(len(train)).get_single_element()
+        _, y, is_poison = graphs.only(flipped.batch(len(train)))
         chosen = np.flatnonzero(is_poison)
         return chosen, np.asarray(y)[chosen]
 

@@ -149,7 +149,7 @@ class Setting:
         for transform in _transforms(poisons):
             training = training.apply(transform)
         training = training.batch(2 * len(self.dataset.train) + (0 if poisons is None else len(poisons.y)))
-        arrays = [np.asarray(array) for array in training.get_single_element()]
+        arrays = [np.asarray(array) for array in graphs.only(training)]
         x, y, marks = arrays if len(arrays) == 3 else (*arrays, np.zeros(len(arrays[1]), bool))
         rows = np.concatenate([self.rows, np.arange(len(self.dataset.train), len(y))])
         return x[rows], y[rows], marks[rows]

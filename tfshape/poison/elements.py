@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks
+from tfshape import checks, graphs
 from tfshape.poison.place import cardinality
 
 MARK = "is_poison"
@@ -221,7 +221,7 @@ class Layout:
 def _collect(dataset, end, size):
     """At most `size` elements of a dataset of tensors like `end`, stacked."""
     end = tf.data.Dataset.from_tensors(end)  # so that an empty dataset has a batch too
-    return dataset.concatenate(end).batch(tf.cast(size, tf.int64) + 1).get_single_element()[:-1]
+    return graphs.only(dataset.concatenate(end).batch(tf.cast(size, tf.int64) + 1))[:-1]
 
 
 def chunk_rows(spec):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from tfshape import checks
+from tfshape import checks, graphs
 
 TRUNCATION = 1e-18
 
@@ -167,7 +167,7 @@ def _in_memory(data):
     if size == tf.data.UNKNOWN_CARDINALITY:
         size = int(data.reduce(np.int64(0), lambda count, _: count + 1))
     checks.require("data", size, "a dataset with examples", size)
-    return data.batch(size).get_single_element(), size
+    return graphs.only(data.batch(size)), size
 
 
 def check_elements(spec):

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import shaping
+from tfshape import graphs, shaping
 from tfshape.gradients import scaling
 from tfshape.privacy.sampling import SAMPLERS, permutation
 from tfshape.shaping import noise
@@ -113,7 +113,7 @@ def _batches(size, recipe, seed, scheme):
         return rows, np.ones(rows.shape, np.float32)
     numbers = tf.data.Dataset.from_tensor_slices((tf.range(size), tf.range(size)))
     batches, steps = SAMPLERS[scheme](numbers, recipe.batch_size, recipe.epochs, seed)
-    rows, _, marks = batches.batch(steps * recipe.epochs).get_single_element()
+    rows, _, marks = graphs.only(batches.batch(steps * recipe.epochs))
     return rows.numpy(), marks.numpy()
 
 
