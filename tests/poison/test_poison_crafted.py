@@ -44,6 +44,33 @@ def test_replace_and_insert(n, count, dtype, one_hot, seed):
         assert list(replaced) == list(inserted) == []
 
 
+@settings(max_examples=12)
+@given(n=st.integers(1, 50), count=st.integers(0, 30), new=st.integers(0, 9), seed=st.integers(0, 99))
+def test_arrays_get_what_datasets_get(n, count, new, seed):
+    x, y = images(n)
+    base = np.random.default_rng(seed).permutation(n)[:count]
+    poisons = craft(x, y, np.random.default_rng(seed).permutation([*base, *[-1] * new]))
+    data = dataset(x, y)
+    for chosen, put in ((poisons.base >= 0, poison.replace), (poisons.base < 0, poison.insert)):
+        part = {name: getattr(poisons, name)[chosen] for name in ("x", "y", "base")}
+        data = data.apply(put(poison.Poisons(**part, num_examples=n), mark=True))
+    before = x.copy(), y.copy()
+    assert same(list(poisons.put_into(x, y)), arrays(data))
+    assert same([x, y], list(before))
+
+
+def test_arrays_that_poison_does_not_fit():
+    x, y = images(9)
+    poisons = craft(x, y, [1, 2])
+    for wrong in (x[:8], x[:, :3], x.astype(np.float64)):
+        with pytest.raises(ValueError, match=r"x must be 9 examples float32 \[6, 5, 2\], which the poison is for, got"):
+            poisons.put_into(wrong, y[: len(wrong)])
+    with pytest.raises(ValueError, match="base examples must be distinct, got several poisons that share one"):
+        craft(x, y, [1, 1]).put_into(x, y)
+    grown, _, marks = craft(x, y, [-1, -1]).put_into(x[:5], y[:5])  # nothing refers to a place
+    assert len(grown) == 7 and marks.tolist() == [False] * 5 + [True] * 2
+
+
 def test_what_was_saved_is_what_is_inserted(tmp_path):
     x, y = images(20)
     poisons = craft(x, y, [3, 7, 19])

@@ -67,6 +67,18 @@ def test_a_thousand_combinations_of_those(name, data):
     check_surroundings(name, data)
 
 
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name not in ("insert", "pipeline")])
+def test_arrays_are_poisoned_as_datasets_are(name):
+    transform, before = TRANSFORMS[name](mark=True), (X.copy(), Y.copy())
+    assert same(list(transform.on_arrays(X, Y)), arrays(clean().apply(transform)))
+    assert same([X, Y], list(before))
+
+
+def test_nothing_can_be_added_to_arrays_in_place():
+    with pytest.raises(ValueError, match="insert: a transform on arrays must edit examples in place, got one that"):
+        TRANSFORMS["insert"]().on_arrays(X, Y)
+
+
 def check_surroundings(name, data):
     calls = data.draw(st.sampled_from([None, 1, 3, tf.data.AUTOTUNE]), "num_parallel_calls")
     ahead = data.draw(st.sampled_from([0, 1, 7, tf.data.AUTOTUNE]), "prefetch")

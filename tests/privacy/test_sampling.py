@@ -196,3 +196,19 @@ def test_bad_values_are_named(options, words):
         sampling.poisson(numbers(), **{"batch_size": 20, "epochs": 1, "seed": 0, **options})
     with pytest.raises(ValueError, match="data must have an end"):
         sampling.balls_in_bins(numbers().repeat(), 20, 1, 0)
+
+
+@pytest.mark.parametrize("name", sampling.SAMPLERS)
+def test_a_feed_gives_the_batches_of_its_sampler_for_any_arrays_and_seed(name):
+    rng, feed = np.random.default_rng(0), None
+    for seed in (0, 7, 2**32 - 1):
+        arrays = rng.normal(size=(53, 2)).astype(np.float32), rng.integers(0, 9, 53).astype(np.int32)
+        expected, steps = sampling.SAMPLERS[name](tf.data.Dataset.from_tensor_slices(arrays), 8, 3, seed)
+        feed = feed or sampling.Feed(name, arrays, 8, 3)
+        feed.start(arrays, seed)
+        assert (feed.steps, feed.batches.element_spec) == (steps, expected.element_spec)
+        found, expected = list(feed.batches), list(expected)
+        assert len(found) == len(expected) == 3 * steps
+        for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
+            np.testing.assert_array_equal(a, b)
+        feed.stop()

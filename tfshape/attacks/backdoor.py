@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tfshape import checks, graphs, options, poison
+from tfshape import checks, options, poison
 from tfshape.attacks import base
 from tfshape.poison import Poisons
 
@@ -138,7 +138,6 @@ class _Stamped(Backdoor):
         self.check(problem)
         rows = problem.eligible_examples()
         train = problem.dataset.train
-        train = dataclasses.replace(train, x=train.x[rows], y=train.y[rows])
         stamp = poison.stamp(
             self.trigger(),
             problem.num_poisons / len(rows),
@@ -146,11 +145,9 @@ class _Stamped(Backdoor):
             relabel=not self.clean_label,
             seed=problem.seed,
             value_range=(0, 1),
-            mark=True,
         )
-        x, y, is_poison = graphs.only(train.as_dataset().apply(stamp).batch(len(rows)))
-        chosen = np.flatnonzero(is_poison)
-        return self.poisons(problem, np.asarray(x)[chosen], rows[chosen], np.asarray(y)[chosen])
+        x, y, is_poison = stamp.on_arrays(train.x[rows], train.y[rows])
+        return self.poisons(problem, x[is_poison], rows[is_poison], y[is_poison])
 
 
 @dataclasses.dataclass(frozen=True)

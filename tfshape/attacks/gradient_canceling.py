@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfshape import gradients, models, options, poison
+from tfshape import gradients, models, options
 from tfshape.attacks import base, search, surrogates
 from tfshape.attacks.gradient_matching import loss_gradient
 from tfshape.poison import Poisons
@@ -102,7 +102,8 @@ def _norm(arrays):
 def _accuracy_left(problem, pool, poisons):
     """The accuracy on the clean data of a model that the attacker trains on them with the poison."""
     clean = surrogates.training_set(problem)
-    data = clean.as_dataset().apply(poison.insert(poisons))
+    x, y, _ = poisons.put_into(clean.x, clean.y)
+    data = dataclasses.replace(clean, x=x, y=y)
     model = surrogates.new_model(problem)
     model.set_weights(surrogates.train(problem, (problem.seed, "judging_surrogate"), 1, data, start=pool.starts[0])[0])
     return models.accuracy(model, clean)

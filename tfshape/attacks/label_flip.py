@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import graphs, models, options, poison
+from tfshape import models, options, poison
 from tfshape.attacks import base, surrogates
 from tfshape.poison import Poisons
 
@@ -55,12 +55,10 @@ class LabelFlip(base.Attack):
             problem.dataset.num_classes,
             seed=problem.seed,
             mapping="uniform" if self.strategy == "random" else "pairwise",
-            mark=True,
         )
-        flipped = train.as_dataset().apply(flip)
-        _, y, is_poison = graphs.only(flipped.batch(len(train)))
+        _, y, is_poison = flip.on_arrays(train.x, train.y)
         chosen = np.flatnonzero(is_poison)
-        return chosen, np.asarray(y)[chosen]
+        return chosen, y[chosen]
 
     def _ranked(self, problem):
         train, everyone = problem.dataset.train, np.arange(len(problem.dataset.train))

@@ -103,7 +103,7 @@ class Search:
         return crafting.falling_rates(self.options.step_size * self.problem.eps, self.options.steps)
 
     def _retrain(self, x, starts, restart, number):
-        data = surrogates.training_set(self.problem, self.bases, x).as_dataset()
+        data = surrogates.training_set(self.problem, self.bases, x)
         weights = []
         for k in range(self.options.retrain_ensemble):
             seed = (self.problem.seed, "retrained_surrogate", restart, number, k)

@@ -74,20 +74,20 @@ def train(problem, seed, checkpoints, data=None, start=None):
       problem: a `Problem`.
       seed: a key of `tfshape.seeds.derive`, of which the initial weights and the order of the batches are made.
       checkpoints: int >= 1. The last is the end of training; there is at most one an epoch.
-      data: what to train on, an unbatched tf.data.Dataset of (x, y); None for the clean examples.
+      data: what to train on, a `ts.datasets.Split`; None for the clean examples.
       start: the weights to start from, as in `starting_model`.
 
     Returns:
       A list of weights, each as `keras.Model.get_weights` gives them.
     """
-    data = training_set(problem).as_dataset() if data is None else data
+    data = training_set(problem) if data is None else data
     return _train(problem, problem.scenario, problem.recipe, seed, checkpoints, data, start, problem.shaping)
 
 
 def _train_clean(problem, seed):
     """The weights of a clean model from which finetune and transfer go on."""
-    data, recipe = problem.dataset.train.as_dataset(), problem.initial_recipe or problem.recipe
-    return _train(problem, "scratch", recipe, seed, 1, data, None, None)[0]
+    recipe = problem.initial_recipe or problem.recipe
+    return _train(problem, "scratch", recipe, seed, 1, problem.dataset.train, None, None)[0]
 
 
 def _train(problem, scenario, recipe, seed, checkpoints, data, start, shaper):
@@ -96,7 +96,7 @@ def _train(problem, scenario, recipe, seed, checkpoints, data, start, shaper):
     epochs = np.ceil(np.arange(1, checkpoints + 1) * recipe.epochs / checkpoints).astype(int)
     snapshots = Snapshots(epochs.tolist())
     wrap = functools.partial(shaping.shape, shaping=shaper, seed=seed, probe=False)
-    programs.fit(model, data, recipe, seed, [snapshots], wrap=wrap, kind=("surrogate", shaper))
+    programs.fit(model, data.x, data.y, recipe, seed, [snapshots], wrap=wrap, kind=("surrogate", shaper))
     return snapshots.weights
 
 

@@ -110,11 +110,9 @@ def fit(build, x, y, recipe, seed):
 
 def fit_further(model, x, y, recipe, seed):
     """Trains `model` on arrays x, y with batches no larger than the data. Returns it."""
-    import tensorflow as tf
-
     checks.require("kept", len(y), "at least one example to train on", len(y))
-    data = tf.data.Dataset.from_tensor_slices((x, np.asarray(y, np.int32)))
-    programs.fit(model, data, dataclasses.replace(recipe, batch_size=min(recipe.batch_size, len(y))), seed)
+    recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, len(y)))
+    programs.fit(model, x, np.asarray(y, np.int32), recipe, seed)
     return model
 
 

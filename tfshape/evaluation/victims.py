@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfshape import attacks, checks, datasets, graphs, models, poison, seeds, shaping
+from tfshape import attacks, checks, datasets, graphs, models, seeds, shaping
 from tfshape.evaluation import accounting, distribution
 from tfshape.evaluation.experiment import Experiment
 from tfshape.models import programs
@@ -58,7 +58,8 @@ class Setting:
         if self.initial_weights is not None:
             model.set_weights(self.initial_weights)
             return model
-        programs.fit(model, self.dataset.train.as_dataset(), initial_recipe(e), self.seed("initial"))
+        train = self.dataset.train
+        programs.fit(model, train.x, train.y, initial_recipe(e), self.seed("initial"))
         return model
 
     @functools.cached_property
@@ -145,27 +146,13 @@ class Setting:
             poisons = attacks.control(poisons, self.dataset)
         elif data == "control":
             poisons = None
-        training = self.dataset.train.as_dataset()
-        for transform in _transforms(poisons):
-            training = training.apply(transform)
-        training = training.batch(2 * len(self.dataset.train) + (0 if poisons is None else len(poisons.y)))
-        arrays = [np.asarray(array) for array in graphs.only(training)]
-        x, y, marks = arrays if len(arrays) == 3 else (*arrays, np.zeros(len(arrays[1]), bool))
-        rows = np.concatenate([self.rows, np.arange(len(self.dataset.train), len(y))])
+        train = self.dataset.train
+        if poisons is None:
+            x, y, marks = train.x, train.y, np.zeros(len(train), bool)
+        else:
+            x, y, marks = poisons.put_into(train.x, train.y)
+        rows = np.concatenate([self.rows, np.arange(len(train), len(y))])
         return x[rows], y[rows], marks[rows]
-
-
-def _transforms(poisons):
-    """Replacing and inserting, as far as the poisons do either."""
-    if poisons is None:
-        return []
-    inserted = poisons.base < 0
-    found = []
-    for apply, chosen in ((poison.replace, ~inserted), (poison.insert, inserted)):
-        if chosen.any():
-            part = dataclasses.replace(poisons, x=poisons.x[chosen], y=poisons.y[chosen], base=poisons.base[chosen])
-            found.append(apply(part, mark=True))
-    return found
 
 
 def train_and_measure(setting, choice, data, poisons, known=None, examples=None):
@@ -270,10 +257,7 @@ def train(setting, shaper, model, x, y, callbacks=()):
 
     model: as `setting.new_victim()` gives it. callbacks: `keras.callbacks.Callback`s.
     """
-    import tensorflow as tf
-
     e, seed = setting.experiment, setting.seed("victim")
-    data = tf.data.Dataset.from_tensor_slices((x, y))
     scheme = accounting.sampling(e, shaper)
     # nothing is private whose batches can be drawn again
     hidden = e.secure_noise and shaper is not None
@@ -282,9 +266,9 @@ def train(setting, shaper, model, x, y, callbacks=()):
     if found is None:
         wrap = functools.partial(_shaped, setting=setting, shaper=shaper, seed=seed, scheme=scheme)
         if callbacks or e.engine != "fast":  # these may keep the model, or hold a state of their own
-            models.fit(wrap(model), data, recipe(e), order, callbacks, sampling=scheme)
+            models.fit(wrap(model), datasets.Split(x, y).as_dataset(), recipe(e), order, callbacks, sampling=scheme)
         else:
-            programs.fit(model, data, recipe(e), order, sampling=scheme, wrap=wrap, kind=(shaper, scheme, hidden))
+            programs.fit(model, x, y, recipe(e), order, sampling=scheme, wrap=wrap, kind=(shaper, scheme, hidden))
         return
     digest = zlib.crc32(_digest(x, y))
     words = "processes that craft the same poison; these do not, so give them one by poisons"
@@ -293,7 +277,8 @@ def train(setting, shaper, model, x, y, callbacks=()):
         twin = setting.new_victim()
         twin.set_weights(model.get_weights())
         shaped = _shaped(twin, setting, shaper, seed, scheme)
-        models.fit(shaped, data, recipe(e), order, callbacks, sampling=distribution.sampler(found, scheme))
+        sampler = distribution.sampler(found, scheme)
+        models.fit(shaped, datasets.Split(x, y).as_dataset(), recipe(e), order, callbacks, sampling=sampler)
     model.set_weights(twin.get_weights())
 
 

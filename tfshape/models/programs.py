@@ -1,4 +1,4 @@
-"""Training that is traced once: models of one architecture, trained alike, share a compiled step.
+"""Training that is traced once: models of one architecture, trained alike, share a compiled step and a pipeline.
 
 Keras traces a training step for every model that it compiles, which for the small models of an experiment takes as
 long as the training. Here a twin of the model is compiled and kept: weights, data and seed are its inputs.
@@ -7,14 +7,20 @@ long as the training. Here a twin of the model is compiled and kept: weights, da
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import numpy as np
+
+from tfshape import checks
 from tfshape.models import training
+from tfshape.privacy.sampling import Feed
 
 _KEPT = 4
 _programs: collections.OrderedDict[Hashable, _Program] = collections.OrderedDict()
+_feeds: collections.OrderedDict[Hashable, Feed] = collections.OrderedDict()
 
 # Layers whose step is a function of weights and data alone, so that nothing of an earlier training can stay behind.
 _PLAIN = """
@@ -27,39 +33,62 @@ _REFERENCES = ("inbound_nodes", "input_layers", "output_layers")  # which hold t
 
 def fit(
     model: Any,
-    data: Any,
+    x: np.ndarray,
+    y: np.ndarray,
     recipe: training.Recipe,
     seed: int,
     callbacks: Sequence[Any] = (),
-    sampling: str | Callable[..., Any] = "shuffle",
+    sampling: str = "shuffle",
     wrap: Callable[[Any], Any] | None = None,
     kind: Hashable = None,
 ) -> None:
-    """Trains a model in place; the result is that of `ts.models.fit(wrap(model), …)`, bit by bit.
+    """Trains a model in place; the result is that of `ts.models.fit(wrap(model), …)` on (x, y), bit by bit.
 
     Args:
-      model, data, recipe, seed, sampling: as in `ts.models.fit`.
+      model, recipe, seed: as in `ts.models.fit`.
+      x, y: the examples, [N, ...] and [N].
       callbacks: `keras.callbacks.Callback`s; what they see may be a twin of `model`, and trains again later.
       wrap: function of a model to the one that trains its weights, such as `ts.shape`; None: the model itself. If what
         it gives has a seed, `reseed` is called with `seed`, which must be the one it has.
+      sampling: a name in `ts.privacy.sampling.SAMPLERS`.
       kind: tells `wrap` from every other one.
     """
-    wrap = wrap or (lambda model: model)
-    batches, steps = training.draw(data, recipe, seed, sampling)
-    at_once = _at_once(steps, callbacks)
-    key = _key(model, batches, recipe, at_once, kind)
-    if key is None:
-        trained = wrap(model)
-        training.compile_for(trained, recipe, batches)
-        training.run(trained, recipe, batches, steps, callbacks)
-        return
-    program = _programs.pop(key, None) or _Program(model, wrap, recipe, batches, at_once)
-    program.start(model.get_weights(), seed)
-    training.run(program.trained, recipe, batches, steps, callbacks)
-    model.set_weights(program.model.get_weights())
-    _programs[key] = program
-    if len(_programs) > _KEPT:
-        _programs.popitem(last=False)
+    wrap, seed = wrap or (lambda model: model), checks.integer("seed", seed, 0, 2**32 - 1)
+    with _fed(x, y, recipe, seed, sampling) as feed:
+        at_once = _at_once(feed.steps, callbacks)
+        key = _key(model, feed.batches, recipe, at_once, kind)
+        if key is None:
+            training.seed_everything(seed)
+            trained = wrap(model)
+            training.compile_for(trained, recipe, feed.batches)
+            training.run(trained, recipe, feed.batches, feed.steps, callbacks)
+            return
+        # No global seed is set, for nothing here depends on it: to set one makes TensorFlow prepare all functions anew.
+        program = _programs.pop(key, None) or _Program(model, wrap, recipe, feed.batches, at_once)
+        program.start(model.get_weights(), seed)
+        training.run(program.trained, recipe, feed.batches, feed.steps, callbacks)
+        model.set_weights(program.model.get_weights())
+        _keep(_programs, key, program)
+
+
+@contextlib.contextmanager
+def _fed(x, y, recipe, seed, sampling):
+    """The `Feed` of a training."""
+    arrays = np.asarray(x), np.asarray(y)
+    key = sampling, recipe.batch_size, recipe.epochs, *((array.shape, array.dtype) for array in arrays)
+    feed = _feeds.pop(key, None) or Feed(sampling, arrays, recipe.batch_size, recipe.epochs)
+    feed.start(arrays, seed)
+    try:
+        yield feed
+        _keep(_feeds, key, feed)  # one that an error interrupted may still be read by another thread
+    finally:
+        feed.stop()
+
+
+def _keep(found, key, value):
+    found[key] = value
+    if len(found) > _KEPT:
+        found.popitem(last=False)
 
 
 class _Program:

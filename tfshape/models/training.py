@@ -100,14 +100,19 @@ def fit(
 
 def draw(data, recipe, seed, sampling):
     """Seeds everything, and returns the batches of a training and the steps of an epoch; as in `fit`."""
-    import keras
-
     from tfshape.privacy.sampling import SAMPLERS
 
     sampler = sampling if callable(sampling) else SAMPLERS[checks.choice("sampling", sampling, SAMPLERS)]
+    return sampler(data, recipe.batch_size, recipe.epochs, seed_everything(seed))
+
+
+def seed_everything(seed):
+    """Sets the seeds of Python, NumPy and TensorFlow, and returns it as an int."""
+    import keras
+
     seed = checks.integer("seed", seed, 0, 2**32 - 1)
     keras.utils.set_random_seed(seed)
-    return sampler(data, recipe.batch_size, recipe.epochs, seed)
+    return seed
 
 
 def compile_for(model, recipe, batches, loss=None, steps_per_execution=1):

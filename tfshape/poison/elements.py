@@ -59,6 +59,7 @@ class Layout:
             if not (part.dtype.is_floating or part.dtype.is_integer or (part is self.y_spec and part.dtype.is_bool)):
                 raise ValueError(f"{who}: the {name} of an element must be numbers, got dtype {part.dtype.name}")
         self._dataset = dataset
+        self.labels: Any = None  # those of the whole dataset, int64 [N], if they are at hand
         self._read_shapes()
 
     def _read_shapes(self):
@@ -194,6 +195,8 @@ class Layout:
 
     def all_labels(self, dataset, size):
         """One pass over the dataset: its classes, int64 [size]."""
+        if self.labels is not None:
+            return self.labels
         labels = map_rows(dataset, lambda _, element: self.class_of(element[self.y_at]), tf.data.AUTOTUNE)
         try:
             return _collect(labels, tf.constant(-1, tf.int64), size)

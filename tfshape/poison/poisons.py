@@ -106,6 +106,30 @@ class Poisons:
 
         return dataclasses.replace(self, x=convert("x"), target_x=convert("target_x"))
 
+    def put_into(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Poisoned arrays: as `replace` where there is a base example, and `insert` where there is none, do it.
+
+        Args:
+          x: the clean examples, [num_examples, *input_shape], of the poison's dtype. y: their labels, [num_examples].
+
+        Returns:
+          (x [N, *input_shape], y [N], is_poison, bool [N]): new arrays, with what is inserted at the end.
+
+        Raises:
+          ValueError: examples of another number, shape or dtype, or bases that repeat.
+        """
+        inserted, base = self.base < 0, self.base[self.base >= 0]
+        fits = (len(x) == self.num_examples or inserted.all()) and x.shape[1:] == self.x.shape[1:]
+        words = f"{self.num_examples} examples {self.x.dtype} {list(self.x.shape[1:])}, which the poison is for"
+        checks.require("x", fits and x.dtype == self.x.dtype, words, f"{x.dtype} {list(x.shape)}")
+        if len(np.unique(base)) != len(base):
+            raise ValueError("base examples must be distinct, got several poisons that share one")
+        x = np.concatenate([x, self.x[inserted]])
+        y = np.concatenate([y, self.y[inserted].astype(y.dtype)])
+        marks = np.arange(len(y)) >= len(y) - np.count_nonzero(inserted)
+        x[base], y[base], marks[base] = self.x[~inserted], self.y[~inserted], True
+        return x, y, marks
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes one uncompressed .npz, atomically: the arrays, `meta` (JSON in UTF-8, as uint8), and a checksum."""
         meta = json.dumps({name: getattr(self, name) for name in _META}, sort_keys=True).encode()

@@ -7,11 +7,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfshape import checks
 from tfshape.poison import selection
-from tfshape.poison.elements import STEADY, Layout, map_rows
+from tfshape.poison.elements import CHUNK_ROWS, STEADY, Layout, map_rows
 from tfshape.poison.place import Place, cardinality, keep_order
 
 # poisoned dataset -> the dataset it was made from, for `preview`
@@ -88,6 +89,32 @@ class Transform:
     def record(self) -> dict[str, Any]:
         """`config` as JSON values."""
         return json.loads(json.dumps(self.config))
+
+    def on_arrays(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the transform makes of a dataset of the examples of two arrays, without a pipeline.
+
+        Args:
+          x: features [N, ...]. y: labels [N], or one-hot [N, num_classes].
+
+        Returns:
+          (x, y, is_poison): new arrays, the last bool [N].
+
+        Raises:
+          ValueError: as for a dataset, or the transform is not one that edits examples in place.
+        """
+        if self._plan is None:
+            raise ValueError(f"{self.name}: a transform on arrays must edit examples in place, got one that adds some")
+        whole = tf.data.Dataset.from_tensor_slices((x, y))
+        layout = self.layout(whole)
+        layout.labels = layout.class_of(y)
+        choose, edit = self._plan(layout, whole)
+        index = np.arange(len(y))
+        poisoned = np.ones(len(y), bool) if choose is None else np.asarray(choose(index, tf.constant(y)))
+        x, y, rows = np.array(x), np.array(y), np.flatnonzero(poisoned)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            now = rows[start : start + CHUNK_ROWS]
+            x[now], y[now] = map(np.asarray, edit(tf.constant(index[now]), tf.constant(x[now]), tf.constant(y[now])))
+        return x, y, poisoned
 
     def layout(self, dataset: tf.data.Dataset) -> Any:
         return Layout(dataset, self.name, self.image_key, self.label_key)

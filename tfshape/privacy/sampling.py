@@ -31,28 +31,14 @@ def shuffle(data, batch_size, epochs, seed):
         ValueError: a value outside these ranges, data without end, or elements that are not (x, y[, sample_weight]),
             such as dicts, or examples with a mark whether they are poison.
     """
-    import tensorflow as tf
-
     arrays, size = _in_memory(data)
     batch_size, epochs, seed = _plan(batch_size, size, epochs, seed)
-    steps = size // batch_size
-
-    def epoch(number):
-        order = permutation(size, seed, number)
-        return tf.data.Dataset.from_tensor_slices(tf.reshape(order[: steps * batch_size], [steps, batch_size]))
-
-    def gather(rows):
-        return tf.nest.map_structure(lambda array: tf.gather(array, rows), arrays)
-
-    return _finish(tf.data.Dataset.range(epochs).flat_map(epoch).map(gather), epochs * steps), steps
+    return _shuffled(arrays, size, batch_size, epochs, _key(seed, "shuffle")), size // batch_size
 
 
 def permutation(size, seed, epoch):
     """The order of `size` examples in an epoch of `shuffle`, int32 [size]; `epoch` counts from 0."""
-    import tensorflow as tf
-
-    seeds = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
-    return tf.random.experimental.stateless_shuffle(tf.range(size), seed=seeds)
+    return _permutation(size, _key(seed, "shuffle"), epoch)
 
 
 def poisson(data, batch_size, epochs, seed, truncation=TRUNCATION, physical=None):
@@ -78,18 +64,10 @@ def poisson(data, batch_size, epochs, seed, truncation=TRUNCATION, physical=None
     Source: Abadi et al. 2016 (arXiv 1607.00133) for the sampling; Chua et al. 2024, Scalable DP-SGD (arXiv 2411.04205)
     for padding and truncation.
     """
-    import tensorflow as tf
-
     arrays, size = _in_memory(data)
     batch_size, epochs, seed = _plan(batch_size, size, epochs, seed)
-    steps, key = size // batch_size, _key(seed, "poisson")
-    height = rows(batch_size, size, epochs * steps, truncation, physical)
-
-    def members(step):
-        draws = tf.random.stateless_uniform([size], seed=tf.stack([key[0], key[1] + step]), dtype=tf.float64)
-        return draws < batch_size / size
-
-    return _padded(arrays, members, height, epochs * steps), steps
+    batches = _poisson(arrays, size, batch_size, epochs, _key(seed, "poisson"), truncation, physical)
+    return batches, size // batch_size
 
 
 def balls_in_bins(data, batch_size, epochs, seed, truncation=TRUNCATION, physical=None):
@@ -98,21 +76,105 @@ def balls_in_bins(data, batch_size, epochs, seed, truncation=TRUNCATION, physica
     Arguments, returned values and errors are those of `poisson`. Every example is used exactly once an epoch.
     Source: Chua et al. 2025, Balls-and-Bins Sampling for DP-SGD (AISTATS).
     """
-    import tensorflow as tf
-
     arrays, size = _in_memory(data)
     batch_size, epochs, seed = _plan(batch_size, size, epochs, seed)
-    steps, key = size // batch_size, _key(seed, "balls_in_bins")
-    height = rows(size / steps, size, epochs * steps, truncation, physical)
-
-    def members(step):
-        seeds = tf.stack([key[0], key[1] + step // steps])
-        return tf.random.stateless_uniform([size], seeds, 0, steps, dtype=tf.int64) == step % steps
-
-    return _padded(arrays, members, height, epochs * steps), steps
+    batches = _balls_in_bins(arrays, size, batch_size, epochs, _key(seed, "balls_in_bins"), truncation, physical)
+    return batches, size // batch_size
 
 
 SAMPLERS = {"shuffle": shuffle, "poisson": poisson, "balls_in_bins": balls_in_bins}
+
+
+class Feed:
+    """The batches of a sampler for arrays and seeds that come later: a pipeline that is traced once for many trainings.
+
+    Args:
+        sampling: a name in `SAMPLERS`.
+        arrays: a tuple of arrays [N, ...] of the shapes and dtypes of those to come.
+        batch_size, epochs: as in `shuffle`.
+
+    Attributes:
+        batches: a `tf.data.Dataset`, to be read after `start`; it gives what the sampler would of the same arrays.
+        steps: how many of them are an epoch.
+
+    Raises:
+        ValueError: as the sampler does.
+    """
+
+    def __init__(self, sampling, arrays, batch_size, epochs):
+        import tensorflow as tf
+
+        draw = {"shuffle": _shuffled, "poisson": _poisson, "balls_in_bins": _balls_in_bins}[sampling]
+        size = len(arrays[0])
+        batch_size, epochs, _ = _plan(batch_size, size, epochs, 0)
+        self._sampling, self.steps = sampling, size // batch_size
+        with tf.device("CPU:0"):  # where pipelines run
+            self._arrays = [tf.Variable(array[:0], trainable=False, shape=[None, *array.shape[1:]]) for array in arrays]
+            self._key = tf.Variable([0, 0], trainable=False, dtype=tf.int64)
+        self.batches = draw(tuple(self._arrays), size, batch_size, epochs, self._key)
+
+    def start(self, arrays, seed):
+        """Takes other arrays and another seed, an int >= 0."""
+        for variable, array in zip(self._arrays, arrays):
+            variable.assign(array)
+        self._key.assign(_key(seed, self._sampling))
+
+    def stop(self):
+        """Lets the arrays go."""
+        for variable in self._arrays:
+            variable.assign(variable[:0])
+
+
+def _shuffled(arrays, size, batch_size, epochs, key):
+    import tensorflow as tf
+
+    steps = size // batch_size
+
+    def epoch(number):
+        order = _permutation(size, key, number)
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(order[: steps * batch_size], [steps, batch_size]))
+
+    def gather(rows):
+        return tf.nest.map_structure(lambda array: tf.gather(array, rows), arrays)
+
+    return _finish(tf.data.Dataset.range(epochs).flat_map(epoch).map(gather), epochs * steps)
+
+
+def _permutation(size, key, epoch):
+    import tensorflow as tf
+
+    return tf.random.experimental.stateless_shuffle(tf.range(size), seed=_seed(key, epoch))
+
+
+def _poisson(arrays, size, batch_size, epochs, key, truncation=TRUNCATION, physical=None):
+    import tensorflow as tf
+
+    count = epochs * (size // batch_size)
+
+    def members(step):
+        return tf.random.stateless_uniform([size], _seed(key, step), dtype=tf.float64) < batch_size / size
+
+    return _padded(arrays, members, rows(batch_size, size, count, truncation, physical), count)
+
+
+def _balls_in_bins(arrays, size, batch_size, epochs, key, truncation=TRUNCATION, physical=None):
+    import tensorflow as tf
+
+    steps = size // batch_size
+
+    def members(step):
+        seed = _seed(key, step // steps)
+        return tf.random.stateless_uniform([size], seed, 0, steps, dtype=tf.int64) == step % steps
+
+    return _padded(arrays, members, rows(size / steps, size, epochs * steps, truncation, physical), epochs * steps)
+
+
+def _seed(key, number):
+    """That of one draw of many."""
+    import tensorflow as tf
+
+    key = tf.convert_to_tensor(key, tf.int64)
+    return tf.stack([key[0], key[1] + tf.cast(number, tf.int64)])
 
 
 def rows(batch_size, num_examples, steps, truncation=TRUNCATION, physical=None):
@@ -189,8 +251,10 @@ def _plan(batch_size, size, epochs, seed):
     return int(batch_size), checks.integer("epochs", epochs, 1), checks.integer("seed", seed, 0)
 
 
-def _key(seed, purpose):
-    """Two int64 of their own for each purpose, far from the streams that noise and shuffling take from one seed."""
+def _key(seed, sampling):
+    """Two int64 of their own for each sampling, far from the streams that noise and shuffling take from one seed."""
     import numpy as np
 
-    return [int(n) for n in np.random.SeedSequence([seed, *purpose.encode()]).generate_state(2, np.uint64) >> 2]
+    if sampling == "shuffle":
+        return [int(seed), 0]
+    return [int(n) for n in np.random.SeedSequence([seed, *sampling.encode()]).generate_state(2, np.uint64) >> 2]
