@@ -29,7 +29,7 @@ __all__ = [
     "shaping",
     "studies",
 ]
-_NAMES = {"Experiment": "evaluation", "check": "shaping", "evaluate": "evaluation", "shape": "shaping"}  # else a room
+_NAMES = {"Experiment": "evaluation", "check": "shaping", "evaluate": "studies", "shape": "shaping"}  # else a room
 
 if TYPE_CHECKING:  # what type checkers and editors see of what is loaded on first use
     from tfshape import (
@@ -47,9 +47,10 @@ if TYPE_CHECKING:  # what type checkers and editors see of what is loaded on fir
         shaping,
         studies,
     )
-    from tfshape.evaluation import Experiment, evaluate
+    from tfshape.evaluation import Experiment
     from tfshape.shaping.check import check
     from tfshape.shaping.model import shape
+    from tfshape.studies import evaluate
 else:
 
     def __getattr__(name):

@@ -218,9 +218,9 @@ def _require_writable(flag, path, folder, allowed):
         checks.fail(flag, allowed, path)
 
 
-def say(text):
+def say(text, file=None):
     """Prints `text`, in which control characters, such as of a file's name or of a stored error, are escaped."""
-    print("\n".join(map(checks.escaped, str(text).split("\n"))))
+    print("\n".join(map(checks.escaped, str(text).split("\n"))), file=file)
 
 
 @contextlib.contextmanager

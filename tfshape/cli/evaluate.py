@@ -8,13 +8,15 @@
 
 Prints one table, a row a defense: test accuracy and attack success rate with 95% intervals beside controls without
 the attack, epsilon with its assumptions, seconds a training. Writes --output_dir: results.csv, trials.jsonl (one line
-a trained victim, as it finishes), config.json, poisons/*.npz, figure.png. The same command with the same --output_dir
-goes on where an interrupted run stopped. --distribute=multi_worker is to be started on every machine, with a TF_CONFIG
+a trained victim), config.json, poisons/*.npz, figure.png, cache/ (finished work) and workers.log. The same command with
+the same --output_dir goes on where an interrupted run stopped. Trials run side by side, one a core and thread; their
+numbers do not depend on --workers. --distribute=multi_worker is to be started on every machine, with a TF_CONFIG
 that names them all; the chief, or worker 0, prints and writes.
 """
 
 import datetime
 import os
+import sys
 
 from absl import flags
 
@@ -24,6 +26,7 @@ from tfshape.cli import common, experiments
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("output_dir", None, "where results go; default results/<time>-<attack>")
+experiments.define_workers()
 
 
 def main():
@@ -33,11 +36,16 @@ def main():
     output_dir = FLAGS.output_dir or os.path.join("results", f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{attack}")
     common.check_writable("output_dir", output_dir)
 
-    from tfshape import evaluation, reporting
+    from tfshape import reporting, studies
     from tfshape.evaluation import distribution
 
-    with common.progress() as progress:
-        results = evaluation.evaluate(experiment, output_dir, progress)
+    runner = studies.Local(FLAGS.workers, FLAGS.memory, f"{output_dir}/workers.log")
+    try:
+        with common.progress() as progress:
+            results = studies.evaluate(experiment, output_dir, progress, runner)
+    except studies.Failed as error:
+        common.say(f"evaluate: {error}", sys.stderr)
+        sys.exit(1)
     if not distribution.leads(experiment.distribute):
         return
     common.say(results.caption())

@@ -68,6 +68,14 @@ flags.DEFINE_bool("controls", Experiment.controls, "train each victim also witho
 flags.DEFINE_integer("seed", Experiment.seed, "seed that everything random derives from")
 
 
+def define_workers():
+    """Defines --workers and --memory, for a binary that runs trials."""
+    flags.DEFINE_integer("workers", None, "how many trials at a time; default one a core, as far as memory goes")
+    flags.DEFINE_float("memory", None, "gigabytes for all workers together; default four fifths of the machine's")
+    common.bound(1, common.MOST, "workers")
+    common.bound(0, 1e6, "memory")
+
+
 def from_flags(**changes):
     """The `ts.Experiment` that the flags describe, but for `changes`. Raises ValueError for a value not allowed.
 

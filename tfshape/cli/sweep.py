@@ -24,14 +24,12 @@ RUNNERS = ("local", "ray")
 flags.DEFINE_multi_string("grid", [], "an axis: a flag of the experiment and its values, 'noise=0,0.1,1'; repeated")
 flags.DEFINE_string("output_dir", None, "folder of the study")
 flags.DEFINE_enum("runner", "local", RUNNERS, "where trials run: processes of this machine, or a Ray cluster")
-flags.DEFINE_integer("workers", None, "how many trials at a time; default one a core, as far as memory goes")
-flags.DEFINE_float("memory", None, "local: gigabytes for all workers together; default four fifths of the machine's")
+experiments.define_workers()
 flags.DEFINE_string("address", None, "ray: of a running cluster, or auto; default one on this machine")
 flags.DEFINE_integer("stack", 1, "train the victims of up to so many trials side by side, where that is possible")
 flags.DEFINE_bool("retry_failed", False, "try trials that failed again")
 flags.DEFINE_string("status", None, "print the state of the study in this folder, and nothing else")
-common.bound(1, common.MOST, "workers", "stack")
-common.bound(0, 1e6, "memory")
+common.bound(1, common.MOST, "stack")
 
 
 def main():

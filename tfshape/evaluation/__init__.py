@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from tfshape import lazy
 from tfshape.evaluation.experiment import Experiment
 
-__all__ = ["Experiment", "Results", "evaluate", "plan"]
+__all__ = ["Experiment", "Results", "plan"]
 
 _LAZY = {
     "Results": "results",
-    "evaluate": "run",
     "plan": "run",
 }  # they load TensorFlow, which flags are checked without
 
 if TYPE_CHECKING:
     from tfshape.evaluation.results import Results
-    from tfshape.evaluation.run import evaluate, plan
+    from tfshape.evaluation.run import plan
 else:
     __getattr__ = lazy.getter(__name__, _LAZY)

@@ -124,7 +124,10 @@ class Results:
                 "two runs wrote it at once; use a new folder"
             )
         self._found[key] = row
-        self.trials.append(row)
+        place = len(self.trials)
+        while place and self.trials[place - 1]["trial"] > row["trial"]:  # trials that ran side by side
+            place -= 1
+        self.trials.insert(place, row)
 
     def find(self, trial: int, count: int, defense: str, data: str) -> dict[str, Any] | None:
         """The row of that victim, or None."""

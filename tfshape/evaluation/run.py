@@ -1,92 +1,13 @@
-"""Runs an experiment: trial by trial, every victim on the same poison."""
+"""What an experiment is to do, checked: its data, defenses, numbers of poisons and trials."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import pathlib
-from collections.abc import Callable
-from typing import Any
 
-from tfshape import attacks, calls, checks, datasets, folders, graphs, models, poison
-from tfshape.evaluation import accounting, choices, distribution, victims
+from tfshape import attacks, calls, checks, datasets, models, poison
+from tfshape.evaluation import choices, victims
 from tfshape.evaluation.experiment import Experiment, require_engine
-from tfshape.evaluation.provenance import provenance
-from tfshape.evaluation.results import POISONS, Results
-
-LOCK = ".lock"  # in a folder of results, while a run writes to it
-
-
-def evaluate(
-    experiment: Experiment,
-    output_dir: str | os.PathLike | None = None,
-    progress: Callable[[int, int, str], object] | None = None,
-) -> Results:
-    """Runs all trials of an experiment.
-
-    In each trial the attack crafts its poison once for every number of poisons; every defense then trains one victim
-    on it and, as a control, one on the same examples unperturbed (or without what was inserted or relabelled). If the
-    experiment is adaptive, each shaped victim meets poison crafted against its shaping too. All victims of a trial
-    share their target and their seed.
-
-    Args:
-        experiment: a `ts.Experiment`.
-        output_dir: where results are written as they come (see `Results`), and continued from if an earlier run of the
-            same experiment was interrupted; None keeps them in memory. Of several processes that train victims together
-            the leading one alone writes.
-        progress: called as `progress(done, total, words)` before each piece of work, and after the last.
-
-    Returns:
-        `Results`.
-
-    Raises:
-        ValueError: for a value that is not allowed, while another run writes to `output_dir`, or for damaged files
-            in it; no file has been changed then.
-        OSError: if `output_dir` cannot be written; before any work is done.
-    """
-    distribution.strategy(experiment.distribute)  # before TensorFlow has computed anything
-    e, prepared = experiment, plan(experiment)
-    with contextlib.ExitStack() as stack:
-        directory = None
-        if output_dir is not None and distribution.leads(e.distribute):
-            directory = pathlib.Path(output_dir)
-            directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(folders.alone(folders.inside(directory, LOCK), "output_dir", output_dir))
-        return _run(e, prepared, Results(e, directory, provenance()), progress)
-
-
-def _run(e: Experiment, prepared: Plan, results: Results, progress: Any) -> Results:
-    saved, defenses = prepared.saved, prepared.defenses
-    work = victims_of(e, defenses, prepared.counts)
-    trials = len(prepared.settings)
-    total, done, note = trials * len(work), 0, progress or (lambda done, total, words: None)
-    for trial, shared in enumerate(prepared.settings):
-        setting = dataclasses.replace(shared)  # its models and arrays live as long as the trial
-        crafted: dict = {}
-        known: dict = {}
-        graphs.free()
-        for count, name, data in work:
-            missing = results.find(trial, count, name, data) is None
-            if distribution.from_leader(e.distribute, missing):
-                adapted = name if data == "adaptive" else None
-                if (count, adapted) not in crafted:
-                    note(done, total, f"trial {trial + 1} of {trials}: crafting")
-                    crafted[count, adapted] = (
-                        _crafted(setting, count, adapted and defenses[name], results.directory)
-                        if saved is None
-                        else (saved[trial], None)
-                    )
-                poisons, seconds = crafted[count, adapted]
-                note(done, total, f"trial {trial + 1} of {trials}: training {name} on {data}")
-                row = victims.train_and_measure(setting, defenses[name], data, poisons, known)
-                results.add({**row, "count": count, "crafting_seconds": seconds})
-            done += 1
-    note(total, total, "done")
-    for name, choice in defenses.items():
-        rows = [row for row in results.trials if row["defense"] == name]
-        results.statements[name] = accounting.statement(e, choice, rows)
-    return results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,26 +74,6 @@ def victims_of(experiment, defenses, counts):
             kinds += ["control"] if experiment.controls else []
             found += [(count, name, data) for data in kinds]
     return found
-
-
-def _crafted(setting, count, choice, directory):
-    """Poison and the seconds it took; read from `directory` if an interrupted run left it there.
-
-    choice: the `Choice` the attacker adapts to, or None.
-    """
-    name = f"trial-{setting.trial:03}"
-    if len(setting.experiment.counts) > 1:
-        name += f"-{count}"
-    if choice is not None:
-        name += "-" + "".join(c if c.isalnum() or c == "." else "_" for c in choice.name)
-    path = None if directory is None else folders.inside(directory, POISONS, f"{name}.npz")
-    if path is not None and path.exists():
-        return poison.Poisons.load(path), None
-    poisons, seconds = setting.craft(count, None if choice is None else choice.shaper)
-    if path is not None:
-        path.parent.mkdir(exist_ok=True)
-        poisons.save(path)
-    return poisons, seconds
 
 
 def _saved(folder, dataset):

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 from tfshape import lazy
 
 _LAZY = {
+    "Failed": "single",
+    "InProcess": "local",
     "Local": "local",
     "OnRay": "on_ray",
     "Point": "study",
     "Store": "store",
     "Study": "study",
     "check": "study",
+    "evaluate": "single",
     "exists": "store",
     "experiments": "study",
     "export": "files",
@@ -35,8 +38,11 @@ if TYPE_CHECKING:
     from tfshape.studies.files import export as export
     from tfshape.studies.grid import parse as parse
     from tfshape.studies.grid import points as points
+    from tfshape.studies.local import InProcess as InProcess
     from tfshape.studies.local import Local as Local
     from tfshape.studies.on_ray import OnRay as OnRay
+    from tfshape.studies.single import Failed as Failed
+    from tfshape.studies.single import evaluate as evaluate
     from tfshape.studies.state import status as status
     from tfshape.studies.store import Store as Store
     from tfshape.studies.store import exists as exists

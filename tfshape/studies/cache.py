@@ -13,14 +13,16 @@ def digest(value: object) -> str:
 
 
 class Cache:
-    """A folder of finished work, shared by all processes that see it."""
+    """A folder of finished work, shared by all processes that see it; None: nothing is kept."""
 
     def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
+        self.folder = None if folder is None else pathlib.Path(folder)
 
     def path(self, kind, key):
-        """Where work of this kind lies; `key` is a JSON value of everything that it depends on. Raises ValueError for a
-        link."""
+        """Where work of this kind lies, None for nowhere; `key` is a JSON value of everything that it depends on.
+        Raises ValueError for a link."""
+        if self.folder is None:
+            return None
         return folders.inside(self.folder.parent, self.folder.name, kind, digest(key))
 
     def get(self, kind, key, make, save, load):
@@ -36,6 +38,8 @@ class Cache:
             (value, whether it was made here and now).
         """
         path = self.path(kind, key)
+        if path is None:
+            return make(), True
         found = _read(path, load)
         if found is None:
             path.parent.mkdir(parents=True, exist_ok=True)

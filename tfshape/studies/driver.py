@@ -56,7 +56,7 @@ def run(
         store.note(function=study.function, imports=strict_json.dumps(imports.record(study.imports)))
         if retry_failed:
             store.retry_failed()
-        _drive(store, runner, _tasks(study, store, keys, stack), progress)
+        drive(store, runner, _tasks(study, store, keys, stack), progress)
         files.write(study.folder, store)
         return store.counts()
 
@@ -79,9 +79,16 @@ def _tasks(study, store, keys, stack):
     return [task for _, task in sorted(tasks, key=lambda entry: entry[0])]
 
 
-def _drive(store, runner, tasks, progress):
-    """Runs `tasks`, a list, to their ends."""
-    tasks = collections.deque(tasks)
+def drive(store: Any, runner: Any, tasks: list[dict], progress: Callable[[int, int, str], object] | None) -> None:
+    """Runs tasks to their ends: the one loop that trials run in.
+
+    Args:
+        store: has `counts()` and `save(started, finished, failed, waiting)`, as a `Store`.
+        runner: `InProcess()`, `Local(…)` or `OnRay(…)`.
+        tasks: dicts as `worker.execute` takes them, with the `keys` by which the store knows their trials.
+        progress: as for `run`.
+    """
+    waiting = collections.deque(tasks)
     deaths: collections.Counter[str] = collections.Counter()
     total, done, failed, start = sum(len(task["keys"]) for task in tasks), 0, 0, time.monotonic()
     outcomes: list = []
@@ -106,12 +113,12 @@ def _drive(store, runner, tasks, progress):
                 deaths.update(task["keys"])
                 for trial, key in zip(task["trials"], task["keys"]):
                     if deaths[key] < ATTEMPTS:
-                        tasks.append({**task, "trials": [trial], "keys": [key]})
+                        waiting.append({**task, "trials": [trial], "keys": [key]})
                         events["waiting"].append(key)
                     else:
                         events["failed"].append((key, None, f"{death}, {ATTEMPTS} times"))
-            while tasks and runner.free() > 0 and full is None:
-                task = tasks.popleft()
+            while waiting and runner.free() > 0 and full is None:
+                task = waiting.popleft()
                 runner.submit(task)
                 events["started"] += task["keys"]
                 running += len(task["keys"])

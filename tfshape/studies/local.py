@@ -1,4 +1,4 @@
-"""A pool of worker processes on this machine, each with a TensorFlow of its own."""
+"""Where trials run on this machine: in this process, or in worker processes, each with a TensorFlow of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from typing import IO, Any
 
 from tfshape import checks, folders, strict_json
-from tfshape.studies.worker import MEMORY_EXIT, import_path
+from tfshape.studies.worker import MEMORY_EXIT, execute, import_path
 
 _GIGABYTE = 1 << 30
 _LEAST = 1.0  # gigabytes of a worker with TensorFlow and a small dataset
@@ -24,6 +24,32 @@ _PROGRAM = (
 )
 
 
+class InProcess:
+    """Runs tasks in this process, one after the other; what a trial raises is raised."""
+
+    def __init__(self) -> None:
+        self._task: dict[str, Any] | None = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._task = None
+
+    def free(self) -> int:
+        """How many tasks can be submitted now."""
+        return int(self._task is None)
+
+    def submit(self, task: dict[str, Any]) -> None:
+        """Takes a task, a dict as `worker.execute` takes it, for `wait` to run."""
+        self._task = task
+
+    def wait(self, seconds: float) -> list[tuple[dict, list | None, str | None]]:
+        """Runs the task: [(task, replies, None)]."""
+        task, self._task = self._task, None
+        return [] if task is None else [(task, execute(task, catch=False), None)]
+
+
 class Local:
     """Runs tasks in processes of this machine.
 
@@ -35,8 +61,9 @@ class Local:
             trial tried again in a new one.
         log: file that gets what workers print, or None to drop it.
 
-    The cores are divided among the workers: each computes with cores / workers threads, at least one. Worker processes
-    start when there is work for them, stay for the next trial, and are replaced when they die.
+    Each worker computes with one thread, so that its numbers do not depend on how many there are; trials side by side
+    use the cores better than threads do. Workers start when there is work for them, stay for the next trial, and are
+    replaced when they die. They share the GPUs, of which each takes the memory that it needs.
 
     Raises:
         ValueError: a number outside these.
@@ -51,7 +78,7 @@ class Local:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = workers or max(1, min(cores, int(self.memory / _LEAST)))
         self._share = int(self.memory * _GIGABYTE / self.workers)
-        self._threads, self._log = str(max(1, cores // self.workers)), log
+        self._log = log
         self._idle: list[_Worker] = []
         self._busy: dict[_Worker, dict] = {}
         self._output: Any = subprocess.DEVNULL
@@ -71,7 +98,7 @@ class Local:
             self._output.close()
 
     def __str__(self):
-        return f"{self.workers} local workers of {self._threads} threads and {self._share / _GIGABYTE:.1f} GB"
+        return f"{self.workers} local workers of one thread and {self._share / _GIGABYTE:.1f} GB"
 
     def pids(self) -> list[int]:
         """The process numbers of the workers."""
@@ -117,7 +144,7 @@ class Local:
 
     def _start(self):
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        environment = {**os.environ, **dict.fromkeys(names, self._threads)}
+        environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ, **dict.fromkeys(names, "1")}
         environment["PYTHONPATH"] = import_path()
         worker = _Worker(
             [sys.executable, "-c", _PROGRAM, str(self._share), str(os.getpid())],

@@ -17,13 +17,13 @@ from tfshape.studies import looks, pictures, stacking, study
 from tfshape.studies.cache import Cache, read_arrays
 
 
-def run(config: dict, trial: int, folder: str) -> dict:
+def run(config: dict, trial: int, folder: str | None) -> dict:
     """Runs one trial of an experiment.
 
     Args:
         config: `Experiment.to_dict()`, without `trials`.
         trial: its number, from 0.
-        folder: of the study.
+        folder: of the study, which keeps what trials share; None: nothing is kept.
 
     Returns:
         Dict: `rows`, one a victim, as `victims.train_and_measure` gives them; `seed`, the victims'; `poisons`, one for
@@ -34,7 +34,7 @@ def run(config: dict, trial: int, folder: str) -> dict:
     return stacked(config, [trial], folder)[0]
 
 
-def stacked(config: dict, trials: list[int], folder: str) -> list[dict]:
+def stacked(config: dict, trials: list[int], folder: str | None) -> list[dict]:
     """Runs several trials of an experiment, whose victims train side by side as far as they can: see `stacking.can`.
 
     Arguments as in `run`, but for `trials`, a list. Returns a list with what `run` returns for each.
@@ -77,7 +77,7 @@ class Work:
 
     def __init__(self, config, trial, folder):
         self._plan, data = plan_of(config)
-        self._cache, e = Cache(f"{folder}/cache"), self._plan.settings[0].experiment
+        self._cache, e = Cache(None if folder is None else f"{folder}/cache"), self._plan.settings[0].experiment
         self._common = [study.KEYS, tfshape.__version__, *imports.contents(), data, trial]
         self._depends = {name: value for name, value in study.shared(config).items() if name not in study.COUNTS}
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
@@ -108,7 +108,8 @@ class Work:
 
     def knows(self, count, name, data):
         """Whether the row of a victim is there already."""
-        return self._cache.path("victims", self._key(count, name, data)).exists()
+        path = self._cache.path("victims", self._key(count, name, data))
+        return path is not None and path.exists()
 
     def examples(self, count, name, data):
         """What a victim trains on, x, y and is_poison; that of the last call is kept."""
@@ -128,19 +129,21 @@ class Work:
             shaper, seconds = None if adapted is None else self._plan.defenses[adapted].shaper, []
             depends = {name: value for name, value in self._depends.items() if name not in study.OF_VICTIMS}
             key = [*self._common, depends, count, adapted]
-            shown = {"count": count, "adapted": adapted, "file": self._cache.path("poisons", key).name}
+            path = self._cache.path("poisons", key)
+            shown = {"count": count, "adapted": adapted, "file": path and path.name}
 
             def craft():
                 found, took = self.setting.craft(count, shaper)
                 seconds.append(took)
-                take = functools.partial(pictures.take, self.setting, found)
-                self._cache.get("pictures", key, take, archive.write, read_arrays)
+                if path is not None:
+                    take = functools.partial(pictures.take, self.setting, found)
+                    self._cache.get("pictures", key, take, archive.write, read_arrays)
                 return found
 
             load, save = poison.Poisons.load, lambda path, poisons: poisons.save(path)
             found, made = self._cache.get("poisons", key, craft, save, load)
             self.crafted += made
-            if self.setting.trial == 0:
+            if self.setting.trial == 0 and path is not None:
                 look = functools.partial(looks.look, self.setting, found)
                 shown["artifacts"] = self._cache.get("artifacts", key, look, _write, _read)[0]
             self.poisons.append(shown)

@@ -22,15 +22,16 @@ MEMORY_EXIT = 77  # the exit code of a worker that took more memory than it may
 _LOOK_SECONDS = 0.25
 
 
-def execute(task):
-    """Runs the trials of a task. Returns a list with a reply a trial; whatever a trial raises is one."""
+def execute(task, catch=True):
+    """Runs the trials of a task. Returns a list with a reply a trial; what a trial raises is one, or, without `catch`,
+    is raised."""
     try:
-        return _execute(task)
+        return _execute(task, catch)
     finally:
         graphs.free()
 
 
-def _execute(task):
+def _execute(task, catch):
     trials, start = task["trials"], time.perf_counter()
     if len(trials) > 1:
         try:
@@ -41,14 +42,16 @@ def _execute(task):
                 return [{"seconds": seconds, "result": result} for result in found]
         except Exception:  # which of them it was comes out below, where each runs by itself
             traceback.print_exc()
-    return [_one(task, trial) for trial in trials]
+    return [_one(task, trial, catch) for trial in trials]
 
 
-def _one(task, trial):
+def _one(task, trial, catch):
     start = time.perf_counter()
     try:
         result = {"result": _function(task)(task["config"], trial, task["folder"])}
     except Exception as error:
+        if not catch:
+            raise
         lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         result = {"error": f"{type(error).__name__}: {error}\n{lines}"}
         cause: BaseException | None = error

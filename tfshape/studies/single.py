@@ -1,0 +1,142 @@
+"""One experiment, run as a study of one point: the same trials, runners and cache, and rows in files for people."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from tfshape import folders, imports, strict_json
+from tfshape.evaluation import accounting, distribution
+from tfshape.evaluation import run as experiments
+from tfshape.evaluation.experiment import Experiment
+from tfshape.evaluation.provenance import provenance
+from tfshape.evaluation.results import POISONS, Results
+from tfshape.studies import driver
+from tfshape.studies.local import InProcess
+from tfshape.studies.study import TRIAL
+
+LOCK = ".lock"  # in a folder of results, while a run writes to it
+
+
+class Failed(RuntimeError):
+    """Trials ended by errors that are no bad values; what the others gave is kept."""
+
+
+def evaluate(
+    experiment: Experiment,
+    output_dir: str | os.PathLike | None = None,
+    progress: Callable[[int, int, str], object] | None = None,
+    runner: Any = None,
+) -> Results:
+    """Runs all trials of an experiment.
+
+    In each trial the attack crafts its poison once for every number of poisons; every defense then trains one victim
+    on it and, as a control, one on the same examples unperturbed (or without what was inserted or relabelled). If the
+    experiment is adaptive, each shaped victim meets poison crafted against its shaping too. All victims of a trial
+    share their target and their seed.
+
+    Args:
+        experiment: a `ts.Experiment`.
+        output_dir: where results are written as they come (see `Results`), and continued from if an earlier run of the
+            same experiment was interrupted; None keeps them in memory. Of several processes that train victims together
+            the leading one alone writes.
+        progress: called as `progress(done, total, words)`, counting trials.
+        runner: where trials run: None, one after the other in this process; or `ts.studies.Local(workers)`, in
+            processes of one thread each, which needs an `output_dir`. The numbers do not depend on how many workers
+            there are.
+
+    Returns:
+        `Results`.
+
+    Raises:
+        ValueError: for a value that is not allowed, while another run writes to `output_dir`, or for damaged files
+            in it; no file has been changed then.
+        OSError: if `output_dir` cannot be written; before any work is done.
+        Failed: trials failed in processes of their own; in this one, what they raise is raised.
+    """
+    e = experiment
+    distribution.strategy(e.distribute)  # before TensorFlow has computed anything
+    plan = experiments.plan(e)
+    runner = InProcess() if runner is None or e.distribute is not None else runner
+    with contextlib.ExitStack() as stack:
+        directory = None
+        if output_dir is not None and distribution.leads(e.distribute):
+            directory = pathlib.Path(output_dir)
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(folders.alone(folders.inside(directory, LOCK), "output_dir", output_dir))
+        results = Results(e, directory, provenance())
+        # processes that train one victim together must not find different parts of their work done
+        shared = None if e.distribute == "multi_worker" else directory
+        rows = _Rows(results, plan, shared)
+        driver.drive(rows, runner, rows.tasks(), progress)
+        rows.raise_failures()
+    for name, choice in plan.defenses.items():
+        mine = [row for row in results.trials if row["defense"] == name]
+        results.statements[name] = accounting.statement(e, choice, mine)
+    return results
+
+
+class _Rows:
+    """The store of an experiment: trials whose victims are all in its `Results` are done."""
+
+    def __init__(self, results, plan, folder):
+        self._results, self._folder, self._failures = results, folder, []
+        self._victims = experiments.victims_of(results.experiment, plan.defenses, plan.counts)
+        self._trials = range(len(plan.settings))
+        if folder is not None:
+            folders.inside(folder, "cache")
+
+    def _missing(self, trial):
+        missing = any(self._results.find(trial, *victim) is None for victim in self._victims)
+        return distribution.from_leader(self._results.experiment.distribute, missing)
+
+    def tasks(self):
+        shared = {
+            "function": TRIAL,
+            "folder": None if self._folder is None else str(self._folder.resolve()),
+            "imports": [dataclasses.asdict(found) for found in imports.loaded()],
+            "config": self._results.experiment.of_a_trial(),
+        }
+        return [{**shared, "trials": [trial], "keys": [trial]} for trial in self._trials if self._missing(trial)]
+
+    def counts(self):
+        return {"done": sum(not self._missing(trial) for trial in self._trials)}
+
+    def save(self, started=(), finished=(), failed=(), waiting=()):
+        self._failures += [(trial, error) for trial, _, error in failed]
+        for trial, _, result in finished:
+            result = strict_json.numbers(result)
+            for entry in result["poisons"] if self._folder is not None else ():
+                self._show(trial, entry)
+            for row in result["rows"]:
+                if self._results.find(trial, row["count"], row["defense"], row["data"]) is None:
+                    self._results.add(row)
+
+    def _show(self, trial, entry):
+        """Puts poison from the cache where people look for it."""
+        name = f"trial-{trial:03}"
+        if len(self._results.experiment.counts) > 1:
+            name += f"-{entry['count']}"
+        if entry["adapted"] is not None:
+            name += "-" + "".join(c if c.isalnum() or c == "." else "_" for c in entry["adapted"])
+        path = folders.inside(self._folder, POISONS, f"{name}.npz")
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            source = folders.inside(self._folder, "cache", "poisons", entry["file"])
+            try:
+                os.link(source, path)
+            except OSError:  # not every file system can
+                shutil.copyfile(source, path)
+
+    def raise_failures(self):
+        for trial, error in self._failures:
+            first = error.partition("\n")[0]
+            kind, _, words = first.partition(": ")
+            if kind == "ValueError":
+                raise ValueError(words)
+            raise Failed(f"trial {trial} failed: {error}")
