@@ -34,7 +34,7 @@ def main():
     common.check_writable("output_dir", output_dir)
 
     from tfshape import evaluation, reporting
-    from tfshape.evaluation import distribution
+    from tfshape.training import distribution
 
     with common.progress() as progress:
         results = evaluation.evaluate(experiment, output_dir, progress)

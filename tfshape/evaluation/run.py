@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tfshape import attacks, calls, checks, datasets, folders, graphs, models, poison
-from tfshape.evaluation import accounting, choices, distribution, victims
+from tfshape.defenses import choices
+from tfshape.evaluation import accounting, victims
 from tfshape.evaluation.experiment import Experiment, require_engine
 from tfshape.evaluation.provenance import provenance
 from tfshape.evaluation.results import POISONS, Results
+from tfshape.training import distribution
 
 LOCK = ".lock"  # in a folder of results, while a run writes to it
 
