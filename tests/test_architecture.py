@@ -13,15 +13,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tfshape"
 
 GROUND = {"gradients", "poison", "models", "datasets", "privacy"}
+BELOW = {"training", "shaping", *GROUND}
 ALLOWED = {
     **{room: set() for room in GROUND},
-    "models": {"privacy"},  # fit draws batches by the samplers whose epsilon privacy knows, so that the two cannot part
     "shaping": {"gradients"},
+    "training": {"gradients", "shaping", "models", "datasets", "privacy"},
     "analysis": {"gradients", "shaping"},  # a shaped model is told by its class, and gives its weights
-    "defenses": {"gradients", "models"},
-    "attacks": {"poison", "shaping", "models", "gradients", "datasets"},
-    "evaluation": {"attacks", "defenses", "analysis", "shaping", *GROUND},
-    "studies": {"evaluation", "attacks", "defenses", "analysis", "shaping", *GROUND},
+    "defenses": BELOW - {"poison", "datasets"},
+    "attacks": BELOW - {"privacy"},
+    "certificates": {"defenses", *BELOW} - {"poison", "datasets", "shaping", "gradients"},
+    "evaluation": {"attacks", "defenses", "analysis", "certificates", *BELOW},
+    "studies": {"evaluation", "attacks", "defenses", "analysis", *BELOW},
+    "reproductions": {"studies", "evaluation", "attacks", *BELOW},
     "reporting": set(),
 }
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
@@ -94,9 +97,13 @@ HEAVY = "tensorflow keras tensorflow_privacy tensorflow_datasets pandas matplotl
     [
         ("tfshape", ""),
         ("tfshape.attacks", ""),
+        ("tfshape.certificates", ""),
         ("tfshape.datasets", ""),
         ("tfshape.evaluation", ""),
         ("tfshape.privacy", ""),
+        ("tfshape.reproductions", ""),
+        ("tfshape.studies", ""),
+        ("tfshape.training", ""),
         ("tfshape.poison", "tensorflow"),
         ("tfshape.gradients", "tensorflow keras"),
         ("tfshape.shaping", "tensorflow keras"),

@@ -15,6 +15,7 @@ __all__ = [
     "analysis",
     "attacks",
     "callbacks",
+    "certificates",
     "check",
     "datasets",
     "defenses",
@@ -25,9 +26,11 @@ __all__ = [
     "poison",
     "privacy",
     "reporting",
+    "reproductions",
     "shape",
     "shaping",
     "studies",
+    "training",
 ]
 _NAMES = {"Experiment": "evaluation", "check": "shaping", "evaluate": "studies", "shape": "shaping"}  # else a room
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:  # what type checkers and editors see of what is loaded on fir
         analysis,
         attacks,
         callbacks,
+        certificates,
         datasets,
         defenses,
         evaluation,
@@ -44,8 +48,10 @@ if TYPE_CHECKING:  # what type checkers and editors see of what is loaded on fir
         poison,
         privacy,
         reporting,
+        reproductions,
         shaping,
         studies,
+        training,
     )
     from tfshape.evaluation import Experiment
     from tfshape.shaping.check import check

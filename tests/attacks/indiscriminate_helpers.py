@@ -38,7 +38,7 @@ def accuracy(problem, poisons, seed=100):
         put = ts.poison.insert if (poisons.base < 0).any() else ts.poison.replace
         data = data.apply(put(poisons))
     model = ts.models.build(problem.model, dataset.input_shape, dataset.num_classes, seed=seed)
-    ts.models.fit(model, data, problem.recipe, seed)
+    ts.training.fit(model, data, problem.recipe, seed)
     return ts.models.accuracy(model, dataset.test)
 
 

@@ -18,7 +18,7 @@ def make_dataset(rng, sizes=(60, 30), classes=3, shape=(6,)):
 
 
 def make_problem(dataset, **changes):
-    settings = dict(model="lr", recipe=ts.models.Recipe(epochs=1), num_poisons=6, seed=0)
+    settings = dict(model="lr", recipe=ts.training.Recipe(epochs=1), num_poisons=6, seed=0)
     return ts.attacks.Problem(dataset, **{**settings, **changes})
 
 

@@ -14,7 +14,7 @@ from tfshape.attacks import surrogates
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "backdoor"
 
 DIGITS = ts.datasets.load("digits")
-RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=12)
+RECIPE = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=12)
 STAMPED = ("badnets", "blend", "sinusoid", "warp")
 NAMES = (*STAMPED, "clean_label_backdoor", "hidden_trigger", "sleeper_agent")
 PATCH = dict(size=2, value=1.0)
@@ -46,7 +46,7 @@ def train(problem, poisons=None, seed=100):
         model.set_weights(problem.initial_model.get_weights())
     data = dataset.train.as_dataset()
     data = data if poisons is None else data.apply(ts.poison.replace(poisons))
-    ts.models.fit(model, data, problem.recipe, seed)
+    ts.training.fit(model, data, problem.recipe, seed)
     return model
 
 
@@ -113,7 +113,7 @@ def test_a_clean_label_backdoor_is_learnt_better_where_the_examples_are_hard(cle
 
 def test_a_hidden_trigger_is_learnt_by_a_victim_that_goes_on_and_random_noise_is_not(clean):
     attack = make_attack("hidden_trigger", size=3, rounds=10, steps=20)
-    recipe = ts.models.Recipe("adam", 1e-3, batch_size=32, epochs=5)
+    recipe = ts.training.Recipe("adam", 1e-3, batch_size=32, epochs=5)
     problem = make_problem(120, eps=0.4, initial_model=clean, recipe=recipe)
     poisons = attack.craft(problem)
     control = success_rate(clean, attack, problem)
@@ -269,7 +269,7 @@ def configured(name, dataset, seed=0, initial_model=None):
     lines = (CONFIGS / f"{name}.flags").read_text("utf-8").splitlines()
     flags = dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
     attack = calls.build("attack", flags["attack"], {name: ts.attacks.get(name)})
-    recipe = ts.models.Recipe("adam", 1e-3, batch_size=128, epochs=10)
+    recipe = ts.training.Recipe("adam", 1e-3, batch_size=128, epochs=10)
     count = round(float(flags["budget"]) * len(dataset.train))
     assert flags["scenario"] == ("scratch" if initial_model is None else "finetune")
     return attack, ts.attacks.Problem(dataset, flags["model"], recipe, count, seed, initial_model=initial_model)

@@ -12,8 +12,8 @@ import tfshape as ts
 from tfshape.attacks import convex_polytope, feature_space, surrogates
 
 EPS = 0.25
-CLEAN = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=6)
-HEAD = ts.models.Recipe("adam", 3e-2, batch_size=8, epochs=40)
+CLEAN = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=6)
+HEAD = ts.training.Recipe("adam", 3e-2, batch_size=8, epochs=40)
 ATTACKS = {
     "feature_collision": {"steps": 150, "ensemble": 1},
     "bullseye_polytope": {"steps": 80, "ensemble": 1},
@@ -41,7 +41,7 @@ FEW = ts.attacks.finetune_set(BLOBS, 40, 0)
 @pytest.fixture(scope="module")
 def initial():
     model = ts.models.build("mlp", BLOBS.input_shape, BLOBS.num_classes, seed=50)
-    ts.models.fit(model, BLOBS.train.as_dataset(), CLEAN, 50)
+    ts.training.fit(model, BLOBS.train.as_dataset(), CLEAN, 50)
     return model
 
 
@@ -60,8 +60,8 @@ def make_attack(name, **changes):
 
 def victim_says(problem, x, base, initial, seed):
     """The class that a victim with a new last layer gives the target."""
-    model = ts.attacks.starting_model("transfer", "mlp", BLOBS, seed, initial.get_weights())
-    ts.models.fit(model, ts.attacks.training_set(problem, base, x).as_dataset(), HEAD, seed)
+    model = ts.training.starting_model("transfer", "mlp", BLOBS, seed, initial.get_weights())
+    ts.training.fit(model, ts.attacks.training_set(problem, base, x).as_dataset(), HEAD, seed)
     return int(ts.models.predict(model, problem.target_x())[0].argmax())
 
 

@@ -12,7 +12,7 @@ import tfshape as ts
 from tfshape.attacks import crafting, gradient_matching, surrogates
 
 EPS = 32 / 255
-RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=10)
+RECIPE = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=10)
 STRONG = dict(num_poisons=24, eps=0.2)  # well above what a success needs here, whichever Keras rounds it
 SMALL = dict(steps=60, ensemble=3, checkpoints=3, retrain=1, retrain_ensemble=1)
 
@@ -49,7 +49,7 @@ def victim_says(problem, poisons, seed):
     model = ts.models.build(problem.model, dataset.input_shape, dataset.num_classes, seed=seed)
     if problem.initial_model is not None:
         model.set_weights(problem.initial_model.get_weights())
-    ts.models.fit(model, dataset.train.as_dataset().apply(ts.poison.replace(poisons)), problem.recipe, seed)
+    ts.training.fit(model, dataset.train.as_dataset().apply(ts.poison.replace(poisons)), problem.recipe, seed)
     return int(ts.models.predict(model, poisons.target_x)[0].argmax())
 
 
@@ -95,7 +95,7 @@ def test_it_turns_victims_of_other_seeds_and_random_noise_of_the_same_size_does_
 def test_it_turns_a_victim_that_goes_on_from_a_model_the_attacker_knows():
     attack = ts.attacks.get("gradient_matching")(**SMALL)
     initial = ts.models.build("mlp", BLOBS.input_shape, BLOBS.num_classes, seed=50)
-    ts.models.fit(initial, BLOBS.train.as_dataset(), RECIPE, 50)
+    ts.training.fit(initial, BLOBS.train.as_dataset(), RECIPE, 50)
     hits = controls = 0
     for seed in range(2):
         problem = make_problem(attack, seed=seed, initial_model=initial, **STRONG)

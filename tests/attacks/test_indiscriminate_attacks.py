@@ -20,7 +20,7 @@ import tfshape as ts
 from tfshape.attacks import surrogates
 
 BLOBS, IMAGES = make_blobs(), make_blobs((8, 8, 1))
-RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=10)
+RECIPE = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=10)
 EPS = 0.25
 PERTURBING = [
     ts.attacks.get("unlearnable")(),
@@ -118,7 +118,7 @@ def test_perturbing_every_example_harms_and_random_signs_of_that_size_do_not(att
 @pytest.mark.slow
 def test_unlearnable_examples_take_40_points_from_a_cnn_and_random_signs_do_not():
     dataset = ts.datasets.load("fashion_mnist_mini")
-    problem = make_problem(dataset, "cnn", ts.models.Recipe("adam", 1e-3, 128, 5), 6000, eps=0.5)
+    problem = make_problem(dataset, "cnn", ts.training.Recipe("adam", 1e-3, 128, 5), 6000, eps=0.5)
     poisons = ts.attacks.get("unlearnable")(rounds=3).craft(problem)
     clean = accuracy(problem, None)
     assert accuracy(problem, poisons) <= clean - 0.4
@@ -158,7 +158,7 @@ def test_class_wise_noise_is_one_perturbation_a_class_and_one_number_a_field(dat
 
 
 def test_gradient_canceling_moves_a_convex_victim_and_random_inputs_or_flips_do_not():
-    problem = make_problem(BLOBS, "lr", ts.models.Recipe("adam", 1e-2, 32, 30), 100)
+    problem = make_problem(BLOBS, "lr", ts.training.Recipe("adam", 1e-2, 32, 30), 100)
     attack = ts.attacks.get("gradient_canceling")(corruption=0.1)
     poisons = attack.craft(problem)
     assert poisons.config["residual"] < 0.25 < poisons.config["residual_before"]
@@ -170,7 +170,7 @@ def test_gradient_canceling_moves_a_convex_victim_and_random_inputs_or_flips_do_
 
 
 def test_gradient_canceling_takes_the_target_whose_poison_harms_most():
-    problem = make_problem(BLOBS, "lr", ts.models.Recipe("adam", 1e-2, 32, 30), 30)
+    problem = make_problem(BLOBS, "lr", ts.training.Recipe("adam", 1e-2, 32, 30), 30)
     attack = functools.partial(ts.attacks.get("gradient_canceling"), steps=100)
     poisons = attack().craft(problem)
     taken = poisons.config["target_corruption"]

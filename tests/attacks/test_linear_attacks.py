@@ -19,7 +19,7 @@ from tfshape.attacks import linear
 from tfshape.attacks.influence import Learner
 from tfshape.attacks.slab import Worst
 
-RECIPE = ts.models.Recipe("adam", 0.01, batch_size=60, epochs=10)
+RECIPE = ts.training.Recipe("adam", 0.01, batch_size=60, epochs=10)
 SMALL = make_blobs(classes=2)
 ATTACKS = [
     ts.attacks.get("slab")(quantile=0.9, steps=40),

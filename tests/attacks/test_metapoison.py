@@ -10,7 +10,7 @@ import tensorflow as tf
 import tfshape as ts
 from tfshape.attacks import metapoison, search, surrogates
 
-RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=10)
+RECIPE = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=10)
 SMALL = dict(steps=60, ensemble=3, checkpoints=3, retrain=1, retrain_ensemble=1, clean_examples=8)
 EPS = 0.2
 
@@ -42,7 +42,7 @@ def make_problem(attack, seed=0, **changes):
 
 def victim_says(problem, x, base, seed):
     model = ts.models.build(problem.model, BLOBS.input_shape, BLOBS.num_classes, seed=seed)
-    ts.models.fit(model, ts.attacks.training_set(problem, base, x).as_dataset(), problem.recipe, seed)
+    ts.training.fit(model, ts.attacks.training_set(problem, base, x).as_dataset(), problem.recipe, seed)
     return int(ts.models.predict(model, problem.target_x())[0].argmax())
 
 

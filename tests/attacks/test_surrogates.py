@@ -6,7 +6,7 @@ import pytest
 import tfshape as ts
 from tfshape.attacks import surrogates
 
-RECIPE = ts.models.Recipe("adam", 1e-2, batch_size=10, epochs=2)
+RECIPE = ts.training.Recipe("adam", 1e-2, batch_size=10, epochs=2)
 GENERATOR = np.random.default_rng(0)
 TRAIN, TEST = (
     ts.datasets.Split(GENERATOR.random((size, 5), np.float32), np.arange(size, dtype=np.int32) % 2) for size in (40, 12)
@@ -39,11 +39,11 @@ def same(first, second):
 @pytest.mark.parametrize(("scenario", "kept"), [("scratch", 6), ("finetune", 6), ("transfer", 4)])
 def test_a_training_starts_from_what_the_scenario_says(scenario, kept):
     weights = INITIAL.get_weights()
-    model = ts.attacks.starting_model(scenario, "mlp", SMALL, 3, weights)
+    model = ts.training.starting_model(scenario, "mlp", SMALL, 3, weights)
     head = ts.models.build("mlp", (5,), 2, seed=3).get_weights()[4:]
     assert same(model.get_weights(), weights)[:kept] == [True] * kept
     assert kept == 6 or same(model.get_weights()[4:], head) == [True, True]
-    ts.models.fit(model, TRAIN.as_dataset(), RECIPE, 0)
+    ts.training.fit(model, TRAIN.as_dataset(), RECIPE, 0)
     trained = same(model.get_weights(), weights)
     assert not trained[4] and trained[:4] == [scenario == "transfer"] * 4
 
@@ -72,7 +72,7 @@ def test_whoever_does_not_trains_clean_models_on_all_of_the_data(scenario, knowl
     assert len(pool.clean) == 3 and len({weights[0].tobytes() for weights in pool.clean}) == 3
     assert len(pool.clean[0]) == (2 if knowledge == "black_box" else 6)
     assert len(pool.weights) == (3 if scenario == "finetune" else 6) and pool.test_logits.shape == (3, 12, 2)
-    longer = make_problem(scenario, knowledge, initial_recipe=ts.models.Recipe("adam", 1e-2, 10, 5))
+    longer = make_problem(scenario, knowledge, initial_recipe=ts.training.Recipe("adam", 1e-2, 10, 5))
     assert not any(same(pool.clean[0][:1], surrogates.Pool(longer, 0, 3, 2).clean[0][:1]))
 
 
@@ -87,7 +87,7 @@ def test_the_training_set_holds_the_poison_and_only_what_the_victim_trains_on():
 
 def test_surrogates_of_an_adaptive_attacker_are_trained_with_the_shaping():
     tiny = ts.shaping.parse("clip(1e-6)")
-    sgd = ts.models.Recipe("sgd", 0.1, batch_size=10, epochs=2)
+    sgd = ts.training.Recipe("sgd", 0.1, batch_size=10, epochs=2)
     moves = {}
     for shaper in (None, tiny):
         problem = ts.attacks.Problem(SMALL, "mlp", sgd, 2, 0, initial_model=INITIAL, scenario="scratch", shaping=shaper)
@@ -107,6 +107,6 @@ def test_pools_are_shared_only_where_they_come_out_the_same():
         key("transfer", "black_box"),
         key("transfer", shaping=ts.shaping.Clip(1.0)),
         key("transfer", finetune_indices=[1, 2, 3]),
-        key("transfer", initial_recipe=ts.models.Recipe(epochs=7)),
+        key("transfer", initial_recipe=ts.training.Recipe(epochs=7)),
     ]
     assert all(other != key("transfer") for other in others)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfshape.studies import indiscriminate, targeted
+from tfshape.reproductions import indiscriminate, targeted
 
 pytestmark = pytest.mark.one_stack
 

@@ -9,7 +9,7 @@ import tfshape as ts
 from tfshape import seeds
 from tfshape.defenses import activation_clustering, base, epic, spectral_signatures
 
-RECIPE = ts.models.Recipe("adam", 1e-3, batch_size=128, epochs=10)
+RECIPE = ts.training.Recipe("adam", 1e-3, batch_size=128, epochs=10)
 
 
 def arrays(dataset, poisons):
@@ -58,11 +58,11 @@ def test_spectral_signatures_drops_its_known_rate_of_every_class(rng):
     dataset = ts.datasets.load("digits")
     x, y, _ = arrays(dataset, None)
     kept = spectral_signatures.SpectralSignatures(rate=0.01).keep(
-        build_for(dataset), x, y, 10, ts.models.Recipe(epochs=1), 0
+        build_for(dataset), x, y, 10, ts.training.Recipe(epochs=1), 0
     )
     assert {int(np.count_nonzero(~kept & (y == label))) for label in range(10)} == {int(0.015 * len(y))}
     few = spectral_signatures.SpectralSignatures(rate=0.9).keep(
-        build_for(dataset), x[:40], y[:40], 10, ts.models.Recipe(epochs=1), 0
+        build_for(dataset), x[:40], y[:40], 10, ts.training.Recipe(epochs=1), 0
     )
     for label in range(10):
         assert few[y[:40] == label].sum() == -(-np.count_nonzero(y[:40] == label) // 2)
@@ -84,7 +84,7 @@ def test_activation_clustering_finds_most_of_a_backdoor_and_little_else():
     dataset = ts.datasets.load("digits")
     _, _, poisons = badnets(dataset, 60, size=3, seed=2)
     x, y, bad = arrays(dataset, poisons)
-    recipe = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=10)
+    recipe = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=10)
     trained = ts.defenses.parse("activation_clustering").train(build_for(dataset), x, y, 10, recipe, 1)
     assert np.mean(~trained.kept[bad]) >= 0.6
     assert np.mean(trained.kept[~bad]) >= 0.95
@@ -94,7 +94,7 @@ def test_spectral_signatures_finds_most_of_a_backdoor_among_a_quarter_of_its_cla
     dataset = ts.datasets.load("digits")
     _, _, poisons = badnets(dataset, 30, size=3)
     x, y, bad = arrays(dataset, poisons)
-    recipe = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=30)
+    recipe = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=30)
     kept = spectral_signatures.SpectralSignatures(rate=30 / len(y)).keep(build_for(dataset), x, y, 10, recipe, 1)
     assert np.count_nonzero(~kept[y == 0]) == 45
     assert np.mean(~kept[bad]) >= 0.6
@@ -137,7 +137,7 @@ def test_epic_drops_isolated_examples_while_training(rng):
     bad = np.zeros(len(y), bool)
     bad[rng.choice(len(y), 14, replace=False)] = True
     y[bad] = (y[bad] + rng.integers(1, 10, 14)) % 10
-    recipe = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=7)
+    recipe = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=7)
     trained = epic.Epic(warmup=3, every=2).train(build_for(dataset), x, y, 10, recipe, 1)
     assert np.mean(~trained.kept[bad]) >= 0.5
     assert np.mean(~trained.kept[bad]) >= 3 * np.mean(~trained.kept[~bad])
@@ -150,14 +150,14 @@ def test_epic_drops_isolated_examples_while_training(rng):
 def test_the_same_seed_trains_the_same_classifier(name):
     dataset = ts.datasets.load("digits")
     x, y = dataset.train.x[:300], dataset.train.y[:300]
-    recipe = ts.models.Recipe(batch_size=32, epochs=3)
+    recipe = ts.training.Recipe(batch_size=32, epochs=3)
     first, again = (ts.defenses.get(name)().train(build_for(dataset), x, y, 10, recipe, 4) for _ in range(2))
     np.testing.assert_array_equal(first.kept, again.kept)
     np.testing.assert_array_equal(first.predict(x), again.predict(x))
 
 
 def test_features_are_the_penultimate_layers(rng):
-    x, y, recipe = rng.random((5, 8, 8, 1), np.float32), np.arange(5), ts.models.Recipe(batch_size=5, epochs=1)
+    x, y, recipe = rng.random((5, 8, 8, 1), np.float32), np.arange(5), ts.training.Recipe(batch_size=5, epochs=1)
 
     def build():
         return ts.models.build("mlp", (8, 8, 1), 10, seed=0)

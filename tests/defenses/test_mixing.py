@@ -7,7 +7,7 @@ import tensorflow as tf
 import tfshape as ts
 from tfshape.defenses import mixing
 
-RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=15)
+RECIPE = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=15)
 
 
 def build():
@@ -29,9 +29,9 @@ def seen_batches(defense, x, y, seed=1, epochs=4):
 
     import keras
 
-    recipe = ts.models.Recipe(batch_size=len(y), epochs=epochs)
+    recipe = ts.training.Recipe(batch_size=len(y), epochs=epochs)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    ts.models.fit(Spy(), ts.datasets.Split(x, y).as_dataset(), recipe, seed, loss=loss)
+    ts.training.fit(Spy(), ts.datasets.Split(x, y).as_dataset(), recipe, seed, loss=loss)
     return inputs, labels
 
 

@@ -6,7 +6,7 @@ import pytest
 import tfshape as ts
 from tfshape.defenses import base, sanitization
 
-RECIPE = ts.models.Recipe("adam", 2e-3, batch_size=32, epochs=8)
+RECIPE = ts.training.Recipe("adam", 2e-3, batch_size=32, epochs=8)
 
 
 def blobs(rng, size=300, features=10, classes=3, spread=0.08):
@@ -33,7 +33,7 @@ def test_none_is_plain_training(rng):
     x, y = blobs(rng)
     model = build_for(x)()
     data = ts.datasets.Split(x, y).as_dataset()
-    ts.models.fit(model, data, RECIPE, 5)
+    ts.training.fit(model, data, RECIPE, 5)
     trained = ts.defenses.parse("none").train(build_for(x), x, y, 3, RECIPE, 5)
     np.testing.assert_array_equal(trained.predict(x), ts.models.predict(model, x))
     assert trained.kept is None and trained.certificate is None

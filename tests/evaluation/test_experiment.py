@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import tfshape as ts
-from tfshape.evaluation import accounting, choices, experiment, run
+from tfshape.defenses import choices
+from tfshape.evaluation import accounting, experiment, run
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import gc, sys
 import tfshape as ts
 
 data = ts.datasets.load("digits")
-recipe = ts.models.Recipe(epochs=1, batch_size=64)
+recipe = ts.training.Recipe(epochs=1, batch_size=64)
 
 def graphs():
     gc.collect()
@@ -18,7 +18,7 @@ def train(seed):
     model = ts.models.build(sys.argv[1], data.input_shape, data.num_classes, seed=seed)
     shaping = ts.shaping.dp_sgd(1.0, 0.1) if sys.argv[2] == "shaped" else None
     model = ts.shape(model, shaping, batch_size=64, seed=seed, probe=False)
-    ts.models.fit(model, data.train.as_dataset().take(128), recipe, seed)
+    ts.training.fit(model, data.train.as_dataset().take(128), recipe, seed)
 
 train(0)
 before = graphs()

@@ -225,7 +225,7 @@ def test_the_ceiling_is_the_accountants_and_binds(small):
     row = results.frame().iloc[1]
     clean = ts.evaluation.statistics.wilson(row["control_successes"], 2)[1]
     plan = (20.0, 24, 240, 40)
-    expected = ts.privacy.poisoning_ceiling(*plan, 1, clean, truncation=ts.privacy.sampling.TRUNCATION)
+    expected = ts.certificates.poisoning_ceiling(*plan, 1, clean, truncation=ts.privacy.sampling.TRUNCATION)
     assert row["ceiling"] == pytest.approx(expected) and row["ceiling"] < 1
     assert row["asr_low"] <= row["ceiling"] and "ceiling" in results.table()
 

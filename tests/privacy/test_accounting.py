@@ -10,7 +10,7 @@ from dp_accounting import pld, rdp
 from scipy import stats
 from selection import most_slow
 
-from tfshape import privacy
+from tfshape import certificates, privacy
 from tfshape.privacy import curves, losses
 
 pytestmark = pytest.mark.one_stack
@@ -248,7 +248,7 @@ def test_numpy_scalars_are_numbers():
     assert type(steps) is int and steps == privacy.steps_for(50.0, 1.0, 64, 6_000, 1e-5, "shuffle")
     assert privacy.noise_for(np.float32(3.0), *as_numpy[1:], "shuffle") == privacy.noise_for(3.0, *plain[1:], "shuffle")
     assert privacy.joint_noise(np.float64(1.0), np.int64(5)) == privacy.joint_noise(1.0, 5)
-    assert privacy.poisoning_bound(np.float64(0.1), np.float64(0), np.int64(3), np.float64(0.2)) == pytest.approx(
+    assert certificates.poisoning_bound(np.float64(0.1), np.float64(0), np.int64(3), np.float64(0.2)) == pytest.approx(
         0.2 * math.exp(0.3)
     )
     for value in (True, np.bool_(True), "1", None, np.array([1.0])):
@@ -260,7 +260,7 @@ def test_sampling_has_one_default():
     import inspect
 
     functions = [privacy.epsilon, privacy.delta_for, privacy.noise_for, privacy.steps_for, privacy.statement]
-    functions += [privacy.poisoning_ceiling, privacy.Training, privacy.Budget]
+    functions += [certificates.poisoning_ceiling, privacy.Training, privacy.Budget]
     assert {inspect.signature(function).parameters["sampling"].default for function in functions} == {"poisson"}
 
 

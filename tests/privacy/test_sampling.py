@@ -134,7 +134,7 @@ def test_elements_that_are_not_examples_are_refused(sampler):
         sampler(slices((x, y)).take(0), 8, 1, 0)
     model = ts.models.build("mlp", (8,), 4, seed=0)
     with pytest.raises(ValueError, match="drops a mark such as is_poison"):
-        ts.models.fit(model, marked, ts.models.Recipe(epochs=1, batch_size=8), 0)
+        ts.training.fit(model, marked, ts.training.Recipe(epochs=1, batch_size=8), 0)
 
 
 def test_rows_far_out_and_of_many_examples():

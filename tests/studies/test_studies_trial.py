@@ -91,7 +91,7 @@ def test_eight_defenses_on_ten_targets_craft_ten_poisons(small, tmp_path, monkey
 @pytest.mark.slow
 def test_a_clean_model_is_trained_once(small, tmp_path, monkeypatch):
     fitted = []
-    fit = ts.models.fit
+    fit = ts.training.fit
     monkeypatch.setattr(
         ts.models, "fit", lambda *args, **options: fitted.append(args[2].epochs) or fit(*args, **options)
     )

@@ -47,7 +47,6 @@ _HELPERS = {
     "choose_target": "base",
     "control": "base",
     "finetune_set": "base",
-    "starting_model": "surrogates",
     "training_set": "surrogates",
 }
 _HOMES = {**_HELPERS, **{cls: module for module, cls in (home.split(":") for home in _OWN.values())}}
@@ -85,9 +84,8 @@ if TYPE_CHECKING:
     from tfshape.attacks.metapoison import MetaPoison as MetaPoison
     from tfshape.attacks.slab import Slab as Slab
     from tfshape.attacks.sleeper_agent import SleeperAgent as SleeperAgent
-    from tfshape.attacks.surrogates import starting_model as starting_model
     from tfshape.attacks.surrogates import training_set as training_set
     from tfshape.attacks.unlearnable import Unlearnable as Unlearnable
     from tfshape.attacks.watermark import Watermark as Watermark
 else:
-    __getattr__ = lazy.getter(__name__, _HOMES)
+    __getattr__ = lazy.getter(__name__, _HOMES, {"starting_model": "tfshape.training"})

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tfshape import checks, models, options, poison, seeds
+from tfshape import checks, models, options, poison, seeds, training
 from tfshape.attacks import surrogates, target_rule
 from tfshape.datasets import Dataset
 from tfshape.poison import Poisons
@@ -38,7 +38,7 @@ class Problem:
     Attributes:
       dataset: the clean `ts.datasets.Dataset`; the attacker knows its training part.
       model: the architecture of the victim, a name of `ts.models.names()`.
-      recipe: how the victim trains, a `ts.models.Recipe`. Neither its seed nor its weights are known.
+      recipe: how the victim trains, a `ts.training.Recipe`. Neither its seed nor its weights are known.
       num_poisons: how many training examples the attacker may change, from 1 to the size of the training set.
       seed: int >= 0; the same problem and seed give the same poison.
       eps: l-inf bound of a perturbation, in (0, 1], of inputs in [0, 1]; label attacks do not read it.
@@ -55,7 +55,7 @@ class Problem:
       surrogate_model: for black_box, the architecture of the attacker's models, a name of `ts.models.names()`.
       shaping: a `ts.shaping.Shaper` for an adaptive attacker, who knows that victims' gradients are shaped by it and
         trains the surrogates so; None for one who does not.
-      initial_recipe: for finetune and transfer, how clean models are trained, a `ts.models.Recipe`. None: as `recipe`.
+      initial_recipe: for finetune and transfer, how clean models train, a `ts.training.Recipe`. None: as `recipe`.
       finetune_indices: for finetune and transfer, the training examples that the victim trains on, int [M]: bases are
         chosen among them. None: all. The clean model has been trained on the whole training set.
 
@@ -65,7 +65,7 @@ class Problem:
 
     dataset: Dataset
     model: str
-    recipe: models.Recipe
+    recipe: training.Recipe
     num_poisons: int
     seed: int
     eps: float = 32 / 255
@@ -76,7 +76,7 @@ class Problem:
     knowledge: str | None = None
     surrogate_model: str | None = None
     shaping: Any = None
-    initial_recipe: models.Recipe | None = None
+    initial_recipe: training.Recipe | None = None
     finetune_indices: Any = None
 
     def __post_init__(self):

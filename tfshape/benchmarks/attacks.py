@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from tfshape import attacks, datasets, models
+from tfshape import attacks, datasets, models, training
 from tfshape.attacks import gradient_matching, surrogates
 from tfshape.benchmarks import shaping
 
@@ -24,7 +24,7 @@ NEEDS = ("torch", "adversarial-robustness-toolbox")
 STEPS, POISONS, EPS = 250, 200, 32 / 255
 BATCH_SIZE = 128  # of ART, its default; all poisons at once take it as long and match no better
 VICTIMS, FINETUNE_EXAMPLES = 3, 1000
-RECIPE = models.Recipe("adam", 1e-3, batch_size=128, epochs=20)
+RECIPE = training.Recipe("adam", 1e-3, batch_size=128, epochs=20)
 
 
 def rows(art_python=None, trials=3, save=lambda rows: None):
@@ -41,7 +41,7 @@ def rows(art_python=None, trials=3, save=lambda rows: None):
     """
     dataset = datasets.load("fashion_mnist_mini")
     clean = models.build("small_cnn", dataset.input_shape, dataset.num_classes, seed=0)
-    models.fit(clean, dataset.train.as_dataset(), models.Recipe("adam", 1e-3, batch_size=128, epochs=10), 0)
+    training.fit(clean, dataset.train.as_dataset(), training.Recipe("adam", 1e-3, batch_size=128, epochs=10), 0)
     attack = gradient_matching.GradientMatching(
         steps=STEPS, ensemble=1, checkpoints=1, surrogates_per_step=1, retrain=0, layers="all"
     )
@@ -146,7 +146,7 @@ def _successes(problem, clean, bases, x):
     data = surrogates.training_set(problem, bases, x).as_dataset()
     hits = 0
     for seed in range(VICTIMS):
-        victim = attacks.starting_model("finetune", "small_cnn", problem.dataset, seed, clean.get_weights())
-        models.fit(victim, data, RECIPE, 1000 * problem.seed + seed)
+        victim = training.starting_model("finetune", "small_cnn", problem.dataset, seed, clean.get_weights())
+        training.fit(victim, data, RECIPE, 1000 * problem.seed + seed)
         hits += int(models.predict(victim, problem.target_x())[0].argmax() == problem.intended_label())
     return hits

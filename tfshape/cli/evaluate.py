@@ -37,7 +37,7 @@ def main():
     common.check_writable("output_dir", output_dir)
 
     from tfshape import reporting, studies
-    from tfshape.evaluation import distribution
+    from tfshape.training import distribution
 
     runner = studies.Local(FLAGS.workers, FLAGS.memory, f"{output_dir}/workers.log")
     try:

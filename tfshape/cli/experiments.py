@@ -5,7 +5,7 @@ import os
 
 from absl import flags
 
-from tfshape import attacks, calls, checks, datasets, models
+from tfshape import attacks, calls, checks, datasets, models, training
 from tfshape.attacks import target_rule
 from tfshape.cli import common
 from tfshape.evaluation.experiment import (
@@ -92,7 +92,7 @@ def from_flags(**changes):
     checks.choice("model", experiment.model, models.names())
     if experiment.surrogate_model is not None:
         checks.choice("surrogate_model", experiment.surrogate_model, models.names())
-    models.Recipe(experiment.optimizer, experiment.learning_rate, experiment.batch_size, experiment.epochs)
+    training.Recipe(experiment.optimizer, experiment.learning_rate, experiment.batch_size, experiment.epochs)
     if experiment.poisons is None:
         checks.choice("attack", calls.parse("attack", experiment.attack)[0], attacks.names())
     target_rule.parse(experiment.target_rule)

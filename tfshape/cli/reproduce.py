@@ -48,15 +48,14 @@ def main():
         checks.require("rates", names == ("indiscriminate",), "left out unless table is indiscriminate", rates)
         options["rates"] = rates
 
-    from tfshape import atomic, folders, studies
-    from tfshape.studies import reproduction
+    from tfshape import atomic, folders, reproductions, studies
 
     folder, texts, failed = pathlib.Path(FLAGS.output_dir), [], []
-    found = {name: reproduction.study(name, folders.inside(folder, name), **options) for name in names}
+    found = {name: reproductions.study(name, folders.inside(folder, name), **options) for name in names}
     for name in names:
         log = f"{folder / name}/workers.log"
         with common.progress() as progress:
-            text, counts = reproduction.run(name, found[name], studies.Local(FLAGS.workers, log=log), progress)
+            text, counts = reproductions.run(name, found[name], studies.Local(FLAGS.workers, log=log), progress)
         if counts["failed"]:
             common.say(studies.status(folder / name))
         text += f"\nMade by `{_command(name)}`.\n"

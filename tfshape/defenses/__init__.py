@@ -1,4 +1,4 @@
-"""Sanitisers and ensembles to compare gradient shaping with: one file a family, named as in the literature.
+"""Filters and augmentation to compare gradient shaping with: one file a family, named as in the literature.
 
     defense = ts.defenses.parse("spectral_signatures(rate=0.01)")
     trained = defense.train(build, x, y, num_classes=10, recipe=recipe, seed=0)
@@ -10,12 +10,11 @@ and `register` are those of `tfshape.registry.Registry`; entry points: "tfshape.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfshape import calls
+from tfshape import calls, lazy
 from tfshape.defenses.activation_clustering import ActivationClustering
 from tfshape.defenses.base import Defense, Filter, Trained
-from tfshape.defenses.deep_partition_aggregation import DeepPartitionAggregation
 from tfshape.defenses.epic import Epic
 from tfshape.defenses.mixing import CutMix, Mixup
 from tfshape.defenses.sanitization import Knn, Loss, NoDefense, Slab, Sphere
@@ -25,7 +24,6 @@ from tfshape.registry import Registry
 __all__ = [
     "ActivationClustering",
     "CutMix",
-    "DeepPartitionAggregation",
     "Defense",
     "Epic",
     "Filter",
@@ -37,6 +35,7 @@ __all__ = [
     "SpectralSignatures",
     "Sphere",
     "Trained",
+    "choices",
     "get",
     "names",
     "parse",
@@ -54,9 +53,9 @@ _OWN = (
     Epic,
     Mixup,
     CutMix,
-    DeepPartitionAggregation,
 )
-REGISTRY = Registry("defense", ("name", "train"), {defense.name: defense for defense in _OWN})
+_CERTIFIED = {"deep_partition_aggregation": "tfshape.certificates:DeepPartitionAggregation"}  # a room above
+REGISTRY = Registry("defense", ("name", "train"), {**{one.name: one for one in _OWN}, **_CERTIFIED})
 names, get, register = REGISTRY.names, REGISTRY.get, REGISTRY.register
 
 
@@ -66,3 +65,10 @@ def parse(text: str) -> Any:
     Raises ValueError for an unknown name, option or value; nothing is evaluated.
     """
     return calls.build("defense", text, REGISTRY)
+
+
+if TYPE_CHECKING:
+    from tfshape.defenses import choices
+else:
+    _MOVED = {"DeepPartitionAggregation": "tfshape.certificates"}
+    __getattr__ = lazy.getter(__name__, {"choices": ""}, _MOVED)

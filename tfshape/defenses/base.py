@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tfshape import checks, models, options, seeds
-from tfshape.models import programs
+from tfshape import checks, models, options, seeds, training
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +46,7 @@ class Defense(options.Checked):
         x: np.ndarray,
         y: np.ndarray,
         num_classes: int,
-        recipe: models.Recipe,
+        recipe: training.Recipe,
         seed: int,
     ) -> Trained:
         """Trains a classifier.
@@ -56,7 +55,7 @@ class Defense(options.Checked):
           build: function without arguments that gives a new `keras.Model` of logits with its initial weights.
           x: float32 [N, *input_shape] in [0, 1]. y: int [N].
           num_classes: int.
-          recipe: a `ts.models.Recipe`. Whatever the defense, epochs stay the same; so do batches, unless fewer examples
+          recipe: a `ts.training.Recipe`. Every defense keeps the epochs, and the batches unless fewer examples
             than one batch are left to train on. Dropped examples make an epoch shorter and are not made up for.
           seed: int from 0 to 2**32 - 1; the same seed gives the same classifier.
 
@@ -87,7 +86,7 @@ class Filter(Defense):
         x: np.ndarray,
         y: np.ndarray,
         num_classes: int,
-        recipe: models.Recipe,
+        recipe: training.Recipe,
         seed: int,
     ) -> np.ndarray:
         """Which examples to train on, bool [N]; arguments as in `train`."""
@@ -103,7 +102,7 @@ class Filter(Defense):
 
 
 def fit(build, x, y, recipe, seed):
-    """A new model trained on arrays x, y: `ts.models.fit`, with batches no larger than the data."""
+    """A new model trained on arrays x, y: `ts.training.fit`, with batches no larger than the data."""
     model = build()
     return fit_further(model, x, y, recipe, seed)
 
@@ -112,7 +111,7 @@ def fit_further(model, x, y, recipe, seed):
     """Trains `model` on arrays x, y with batches no larger than the data. Returns it."""
     checks.require("kept", len(y), "at least one example to train on", len(y))
     recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, len(y)))
-    programs.fit(model, x, np.asarray(y, np.int32), recipe, seed)
+    training.programs.fit(model, x, np.asarray(y, np.int32), recipe, seed)
     return model
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import checks, models, options
+from tfshape import checks, options, training
 from tfshape.defenses import base
 
 
@@ -22,7 +22,7 @@ class _Mixing(base.Defense):
         data = tf.data.Dataset.from_tensor_slices((x, np.asarray(y, np.int32)))
         recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, len(y)))
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        models.fit(_mixer(model, self._mix, self.alpha, num_classes, seed), data, recipe, seed, loss=loss)
+        training.fit(_mixer(model, self._mix, self.alpha, num_classes, seed), data, recipe, seed, loss=loss)
         return base.Trained(base.predictor(model))
 
     def _check(self, x):

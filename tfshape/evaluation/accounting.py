@@ -6,7 +6,7 @@ import functools
 import math
 from typing import Any
 
-from tfshape import privacy
+from tfshape import certificates, privacy
 from tfshape.evaluation import statistics
 from tfshape.evaluation.experiment import Experiment
 
@@ -79,4 +79,4 @@ def ceiling(experiment, shaper, num_examples, num_poisons, inserted, successes, 
         return 1.0  # the poison's mean effect alone stands out of the noise: the accountant would take long to say so
     clean = statistics.wilson(successes, trials)[1]
     neighbors = "add_remove" if inserted else "replace"
-    return privacy.poisoning_ceiling(*plan, num_poisons, clean, neighbors=neighbors, **options)
+    return certificates.poisoning_ceiling(*plan, num_poisons, clean, neighbors=neighbors, **options)

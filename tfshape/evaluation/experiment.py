@@ -80,7 +80,7 @@ class Experiment:
         num_microbatches: only for engine tensorflow_privacy: groups whose mean gradients are clipped; None for every
             example by itself.
         optimizer, learning_rate, batch_size, epochs: how victims, or the clean models they go on from, train, see
-            `ts.models.Recipe`.
+            `ts.training.Recipe`.
         sampling: how batches of shaped training are drawn, "shuffle", "poisson" or "balls_in_bins"; None: poisson where
             there is noise, else shuffle. All other training shuffles.
         delta: at which epsilon is reported, 0 < delta < 1.

@@ -6,7 +6,8 @@ import dataclasses
 import pathlib
 
 from tfshape import attacks, calls, checks, datasets, models, poison
-from tfshape.evaluation import choices, victims
+from tfshape.defenses import choices
+from tfshape.evaluation import victims
 from tfshape.evaluation.experiment import Experiment, require_engine
 
 

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from tfshape import attacks, checks, datasets, graphs, models, seeds, shaping
-from tfshape.evaluation import accounting, distribution
+from tfshape import attacks, checks, datasets, graphs, models, seeds, shaping, training
+from tfshape.evaluation import accounting
 from tfshape.evaluation.experiment import Experiment
-from tfshape.models import programs
+from tfshape.training import distribution, programs
 
 
 def initial_recipe(experiment):
-    """How the clean models train which finetune and transfer go on from, a `ts.models.Recipe`."""
-    fields = (field.name for field in dataclasses.fields(models.Recipe))
-    return models.Recipe(**{name: getattr(experiment, name) for name in fields})
+    """How the clean models train which finetune and transfer go on from, a `ts.training.Recipe`."""
+    fields = (field.name for field in dataclasses.fields(training.Recipe))
+    return training.Recipe(**{name: getattr(experiment, name) for name in fields})
 
 
 def recipe(experiment):
-    """The victims' `ts.models.Recipe`."""
+    """The victims' `ts.training.Recipe`."""
     found = {name: getattr(experiment, f"finetune_{name}") for name in ("learning_rate", "batch_size", "epochs")}
     given = {name: value for name, value in found.items() if value is not None}
     try:
@@ -138,7 +138,7 @@ class Setting:
         """An untrained victim: the same for every defense of the trial."""
         e = self.experiment
         weights = None if self.initial_model is None else self.initial_model.get_weights()
-        return attacks.starting_model(e.scenario, e.model, self.dataset, self.seed("victim"), weights)
+        return training.starting_model(e.scenario, e.model, self.dataset, self.seed("victim"), weights)
 
     def examples(self, data, poisons):
         """What a victim trains on: x [N, ...], y [N] and is_poison [N], for "control" the same without the attack."""
@@ -266,7 +266,7 @@ def train(setting, shaper, model, x, y, callbacks=()):
     if found is None:
         wrap = functools.partial(_shaped, setting=setting, shaper=shaper, seed=seed, scheme=scheme)
         if callbacks or e.engine != "fast":  # these may keep the model, or hold a state of their own
-            models.fit(wrap(model), datasets.Split(x, y).as_dataset(), recipe(e), order, callbacks, sampling=scheme)
+            training.fit(wrap(model), datasets.Split(x, y).as_dataset(), recipe(e), order, callbacks, sampling=scheme)
         else:
             programs.fit(model, x, y, recipe(e), order, sampling=scheme, wrap=wrap, kind=(shaper, scheme, hidden))
         return
@@ -278,7 +278,7 @@ def train(setting, shaper, model, x, y, callbacks=()):
         twin.set_weights(model.get_weights())
         shaped = _shaped(twin, setting, shaper, seed, scheme)
         sampler = distribution.sampler(found, scheme)
-        models.fit(shaped, datasets.Split(x, y).as_dataset(), recipe(e), order, callbacks, sampling=sampler)
+        training.fit(shaped, datasets.Split(x, y).as_dataset(), recipe(e), order, callbacks, sampling=sampler)
     model.set_weights(twin.get_weights())
 
 

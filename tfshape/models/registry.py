@@ -1,4 +1,4 @@
-"""Models by name: `names`, `get`, `register`, `build`, and `features`, which reads the penultimate layer."""
+"""Models by name: `names`, `get`, `register`, `build`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 _OWN = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}  # the module of each
 REGISTRY = Registry("model", FUNCTION, {name: f"tfshape.models.{module}:{name}" for name, module in _OWN.items()})
 names, get = REGISTRY.names, REGISTRY.get
-
-FEATURES = "features"  # the name of the penultimate layer in every model
 
 
 def register(build: Any, name: Any = None) -> Any:
@@ -99,27 +97,3 @@ def require_image(name, input_shape, smallest):
     good = len(input_shape) == 3 and min(input_shape[:2]) >= smallest
     allowed = f"(height, width, channels) with sides of at least {smallest} for model {name}"
     checks.require("input_shape", good, allowed, input_shape)
-
-
-def features(model: Any) -> Any:
-    """The part of a model up to its penultimate layer.
-
-    Args:
-      model: a functional or sequential `keras.Model` with a layer named "features", as `build` makes them, or a model
-        that wraps one such model and nothing else, as `ts.shape` does.
-
-    Returns:
-      A `keras.Model` that shares the weights of `model`, from [B, *input_shape] to what enters the last layer,
-      [B, F]: the flattened input for lr, activations after the relu for mlp and cnn, pooled channels for resnet20.
-
-    Raises:
-      ValueError: no layer has that name.
-    """
-    import keras
-
-    while len(model.layers) == 1 and isinstance(model.layers[0], keras.Model):
-        model = model.layers[0]
-    layers = [layer.name for layer in model.layers]
-    if FEATURES not in layers:
-        raise ValueError(f"model must have a layer named {FEATURES!r}, got {checks.shown(layers)}")
-    return keras.Model(model.input, model.get_layer(FEATURES).output)

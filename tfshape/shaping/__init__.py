@@ -20,6 +20,8 @@ All sensitivities are for adding or removing one example; replacing one moves th
 
 from typing import TYPE_CHECKING
 
+from tfshape import lazy
+
 from .base import Shaper, get, names, register
 from .chain import Chain, GaussianNoise, dp_sgd
 from .check import Checked, check
@@ -57,10 +59,4 @@ __all__ = [
 if TYPE_CHECKING:
     from tfshape.shaping import tensorflow_privacy
 else:
-
-    def __getattr__(name):
-        if name == "tensorflow_privacy":
-            import importlib
-
-            return importlib.import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy.getter(__name__, {"tensorflow_privacy": ""})

@@ -1,4 +1,4 @@
-"""Studies: grids of trials that survive a crash, on one machine or on a Ray cluster, and published tables.
+"""Studies: grids of trials that survive a crash, on one machine or on a Ray cluster.
 
     grid = studies.points(ts.Experiment(), studies.parse(["noise=0,0.1,1", "clip=1,4"]))
     study = studies.experiments("folder", grid)

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfshape import analysis, gradients, models
+from tfshape import analysis, gradients, training
 from tfshape.evaluation import victims
 
 NUM = 128  # examples of each kind that are looked at
@@ -41,7 +41,7 @@ def look(setting, poisons):
     for epoch in EPOCHS:
         if epoch:
             recipe = dataclasses.replace(victims.recipe(setting.experiment), epochs=1)
-            models.fit(model, tf.data.Dataset.from_tensor_slices((x, y)), recipe, setting.seed("victim"))
+            training.fit(model, tf.data.Dataset.from_tensor_slices((x, y)), recipe, setting.seed("victim"))
         seen = gradients.per_example(model, loss, x[chosen], y[chosen], training=False)
         whole = analysis.artifacts(seen, is_poison[chosen])[0]
         found.append({"epoch": epoch, **{name: whole[name] for name in KEPT}})

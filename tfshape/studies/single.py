@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfshape import folders, imports, strict_json
-from tfshape.evaluation import accounting, distribution
+from tfshape.evaluation import accounting
 from tfshape.evaluation import run as experiments
 from tfshape.evaluation.experiment import Experiment
 from tfshape.evaluation.provenance import provenance
@@ -19,6 +19,7 @@ from tfshape.evaluation.results import POISONS, Results
 from tfshape.studies import driver
 from tfshape.studies.local import InProcess
 from tfshape.studies.study import TRIAL
+from tfshape.training import distribution
 
 LOCK = ".lock"  # in a folder of results, while a run writes to it
 

@@ -13,8 +13,9 @@ from tfshape.evaluation import accounting, victims
 from tfshape.evaluation import run as experiments
 from tfshape.models import predict
 from tfshape.poison import archive
-from tfshape.studies import looks, pictures, stacking, study
+from tfshape.studies import looks, pictures, study
 from tfshape.studies.cache import Cache, read_arrays
+from tfshape.training import stacking
 
 
 def run(config: dict, trial: int, folder: str | None) -> dict:

@@ -2,7 +2,7 @@
 
 Small victims spend most of their time between the operations of a step, and on tracing one each. Here the weights have
 a leading axis of K victims, each with data, batches and a seed of its own; a step of all K is one step of the program,
-which is made once for an architecture. Batches are those that `ts.models.fit` draws, noise is that of `ts.shape`: the
+which is made once for an architecture. Batches are those that `ts.training.fit` draws, noise is that of `ts.shape`: the
 victims are those that are trained alone, up to rounding.
 """
 
@@ -45,12 +45,12 @@ def can(setting, choice):
 
 
 def train(models, shapers, recipe, seeds, examples, scheme, test=None):
-    """Trains K models of one architecture in place, each as `ts.models.fit(ts.shape(…))` would; see `can`.
+    """Trains K models of one architecture in place, each as `ts.training.fit(ts.shape(…))` would; see `can`.
 
     Args:
         models: K `keras.Model`s, at the weights to start from.
         shapers: for each a chain of `Clip`, or of `Clip` and `GaussianNoise`; None for undefended.
-        recipe: the `ts.models.Recipe` of all.
+        recipe: the `ts.training.Recipe` of all.
         seeds: for each the integer that its batches and its noise derive from.
         examples: for each what it trains on: (x [N, ...], y [N]), N the same for all; or one such pair for all.
         scheme: how batches are drawn, a name in `ts.privacy.sampling.SAMPLERS`.

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tfshape import checks
-from tfshape.privacy.training import Training
+from tfshape.privacy import Training
 
 
 def poisoning_bound(epsilon: float, delta: float, num_poisons: int, clean_success: float) -> float:

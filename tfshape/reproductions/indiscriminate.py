@@ -9,16 +9,15 @@ import math
 import numpy as np
 import pandas as pd
 
-from tfshape import attacks, checks, datasets, models, poison, privacy, shaping
+from tfshape import attacks, checks, datasets, models, poison, privacy, shaping, training
 from tfshape.evaluation import statistics
-from tfshape.studies import stacking
+from tfshape.reproductions.markdown import markdown
 from tfshape.studies.cache import Cache
 from tfshape.studies.store import Store
 from tfshape.studies.study import Point, Study, fingerprint
-from tfshape.studies.words import markdown
 
-FUNCTION = "tfshape.studies.indiscriminate:run"
-RECIPE = models.Recipe("adam", 0.01, batch_size=300, epochs=40)
+FUNCTION = "tfshape.reproductions.indiscriminate:run"
+RECIPE = training.Recipe("adam", 0.01, batch_size=300, epochs=40)
 RATES = (0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.2, 0.3, 0.4)
 NOISES = (0.25, 0.025, 0.00025)
 DEFENSES = (
@@ -99,7 +98,7 @@ def run(config, trial, folder):
             fact = {"rate": rate, "num_poisons": len(poisons), **kept}
     victims = [models.build("lr", train.x.shape[1:], clean.num_classes, seed=trial) for _ in DEFENSES]
     shapers, seeds = [shaping.parse(name) for name in DEFENSES], [trial] * len(DEFENSES)
-    paths = stacking.train(victims, shapers, RECIPE, seeds, (train.x, train.y), "shuffle", clean.test)
+    paths = training.stacking.train(victims, shapers, RECIPE, seeds, (train.x, train.y), "shuffle", clean.test)
     about = {"attack": attack, "rate": rate, "seed": trial, "num_examples": len(train)}
     rows = [
         {**about, "defense": name, "last": float(path[-1]), "best": float(path.max())}

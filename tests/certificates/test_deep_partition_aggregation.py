@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import tfshape as ts
-from tfshape.defenses import deep_partition_aggregation as dpa
+from tfshape.certificates import deep_partition_aggregation as dpa
 
-RECIPE = ts.models.Recipe("adam", 0.02, batch_size=32, epochs=5)
+RECIPE = ts.training.Recipe("adam", 0.02, batch_size=32, epochs=5)
 
 
 def build():

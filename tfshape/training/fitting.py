@@ -1,12 +1,10 @@
-"""Plain training and evaluation of any Keras classifier that gives logits."""
+"""Plain training of any Keras classifier that gives logits."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from tfshape import checks, graphs
 
@@ -147,18 +145,3 @@ def _make_variables(model, spec):
         model.compute_metrics(x, y, model(x, training=False), *(weights or [None]))
         model.reset_metrics()
         model.optimizer.build(model.trainable_variables)
-
-
-def predict(model: Any, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
-    """The logits of a model, float32 [N, num_classes], for x [N, *input_shape].
-
-    Calls the model layer by layer in batches, which costs no tracing: models here are many and small.
-    """
-    x = np.asarray(x)
-    starts = range(0, max(len(x), 1), batch_size)
-    return np.concatenate([np.asarray(model(x[start : start + batch_size], training=False)) for start in starts])
-
-
-def accuracy(model: Any, split: Any) -> float:
-    """The share, from 0 to 1, of a `Split`'s examples whose largest logit is the one of their class."""
-    return float(np.mean(np.argmax(predict(model, split.x), axis=1) == split.y))

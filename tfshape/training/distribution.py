@@ -78,7 +78,7 @@ def _share(name):
 
 
 def sampler(found, scheme):
-    """A function to draw batches for `ts.models.fit`: those of `scheme`, each replica of a strategy getting its rows.
+    """A function to draw batches for `ts.training.fit`: those of `scheme`, each replica of a strategy getting its rows.
 
     Replica r of R has rows r, r + R, … of every batch, so that padding is spread evenly.
     """

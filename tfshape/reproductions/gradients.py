@@ -11,13 +11,13 @@ import pandas as pd
 from tfshape import strict_json
 from tfshape.evaluation import Experiment
 from tfshape.evaluation.watching import watch
+from tfshape.reproductions.markdown import markdown
 from tfshape.studies import trial as trials_of_experiments
 from tfshape.studies.cache import Cache
 from tfshape.studies.store import Store
 from tfshape.studies.study import Point, Study, fingerprint_of
-from tfshape.studies.words import markdown
 
-FUNCTION = "tfshape.studies.gradients:run"
+FUNCTION = "tfshape.reproductions.gradients:run"
 DEFENSES = ("none", "clip(0.1)", "clip(1.0)", "clip(4.0)")
 _LR = {"classes": (3, 4), "model": "lr", "learning_rate": 0.01, "batch_size": 300, "epochs": 10}
 _MLP = {"model": "mlp", "scenario": "finetune", "batch_size": 100, "finetune_epochs": 4}

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 import tfshape as ts
-from tfshape.evaluation import distribution, run, victims
+from tfshape.evaluation import run, victims
+from tfshape.training import distribution
 
 
 def main():

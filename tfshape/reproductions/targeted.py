@@ -9,8 +9,8 @@ import pandas as pd
 
 from tfshape.evaluation import Experiment
 from tfshape.evaluation.results import in_words
+from tfshape.reproductions.markdown import markdown
 from tfshape.studies.study import experiments
-from tfshape.studies.words import markdown
 
 _ALIKE = {
     **{"attack": "feature_collision(ensemble=2)", "model": "mlp", "scenario": "transfer", "knowledge": "white_box"},

@@ -14,8 +14,9 @@ import tensorflow as tf
 from scipy import stats
 
 import tfshape as ts
-from tfshape.evaluation import distribution, run
+from tfshape.evaluation import run
 from tfshape.privacy.sampling import SAMPLERS
+from tfshape.training import distribution
 
 WHY = "Keras 3's fit does not take batches that replicas have shared out"
 KERAS_2 = keras.__version__.startswith("2.")

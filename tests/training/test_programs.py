@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 import tfshape as ts
-from tfshape import models
-from tfshape.models import programs, training
+from tfshape import models, training
+from tfshape.training import fitting, programs
 
 X = np.random.default_rng(0).random((96, 6, 6, 1)).astype("float32")
 Y = np.arange(96) % 3
-RECIPE = models.Recipe("adam", 1e-2, batch_size=16, epochs=2)
+RECIPE = training.Recipe("adam", 1e-2, batch_size=16, epochs=2)
 KINDS = [
     ("mlp", None, "shuffle"),
     ("lr", "adaptive_clip()|noise(0.5)", "poisson"),
@@ -25,9 +25,9 @@ KINDS = [
 def compiled(monkeypatch):
     """The trainings that were compiled, as they are."""
     monkeypatch.setattr(programs, "_programs", type(programs._programs)())
-    found, compile_for = [], training.compile_for
+    found, compile_for = [], fitting.compile_for
     monkeypatch.setattr(
-        training,
+        fitting,
         "compile_for",
         lambda model, *rest, **options: found.append(model) or compile_for(model, *rest, **options),
     )
@@ -38,9 +38,9 @@ def train(build, seed, shaping=None, sampling="shuffle", fit=programs.fit, data=
     shaper = None if shaping is None else ts.shaping.parse(shaping)
     model = build(seed=seed) if callable(build) else models.build(build, (6, 6, 1), 3, seed=seed)
     wrap = functools.partial(ts.shape, shaping=shaper, batch_size=RECIPE.batch_size, seed=seed)
-    if fit is models.fit:
+    if fit is training.fit:
         data = tf.data.Dataset.from_tensor_slices(data)
-        models.fit(wrap(model), data, RECIPE, seed, callbacks, sampling=sampling)
+        training.fit(wrap(model), data, RECIPE, seed, callbacks, sampling=sampling)
     else:
         fit(model, *data, RECIPE, seed, callbacks, sampling, wrap, (shaper, sampling))
     return model.get_weights()
@@ -50,7 +50,7 @@ def train(build, seed, shaping=None, sampling="shuffle", fit=programs.fit, data=
 def test_every_bit_is_that_of_a_training_alone(name, shaping, sampling, compiled):
     again = [train(name, seed, shaping, sampling) for seed in (1, 2, 1)]
     assert len(compiled) == 1
-    alone = [train(name, seed, shaping, sampling, models.fit) for seed in (1, 2)]
+    alone = [train(name, seed, shaping, sampling, training.fit) for seed in (1, 2)]
     for found, expected in zip(again, [*alone, alone[0]]):
         for a, b in zip(found, expected):
             np.testing.assert_array_equal(a, b)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from tfshape import checks
-from tfshape.models import training
 from tfshape.privacy.sampling import Feed
+from tfshape.training import fitting
 
 _KEPT = 4
 _programs: collections.OrderedDict[Hashable, _Program] = collections.OrderedDict()
@@ -35,17 +35,17 @@ def fit(
     model: Any,
     x: np.ndarray,
     y: np.ndarray,
-    recipe: training.Recipe,
+    recipe: fitting.Recipe,
     seed: int,
     callbacks: Sequence[Any] = (),
     sampling: str = "shuffle",
     wrap: Callable[[Any], Any] | None = None,
     kind: Hashable = None,
 ) -> None:
-    """Trains a model in place; the result is that of `ts.models.fit(wrap(model), …)` on (x, y), bit by bit.
+    """Trains a model in place; the result is that of `ts.training.fit(wrap(model), …)` on (x, y), bit by bit.
 
     Args:
-      model, recipe, seed: as in `ts.models.fit`.
+      model, recipe, seed: as in `ts.training.fit`.
       x, y: the examples, [N, ...] and [N].
       callbacks: `keras.callbacks.Callback`s; what they see may be a twin of `model`, and trains again later.
       wrap: function of a model to the one that trains its weights, such as `ts.shape`; None: the model itself. If what
@@ -58,15 +58,15 @@ def fit(
         at_once = _at_once(feed.steps, callbacks)
         key = _key(model, feed.batches, recipe, at_once, kind)
         if key is None:
-            training.seed_everything(seed)
+            fitting.seed_everything(seed)
             trained = wrap(model)
-            training.compile_for(trained, recipe, feed.batches)
-            training.run(trained, recipe, feed.batches, feed.steps, callbacks)
+            fitting.compile_for(trained, recipe, feed.batches)
+            fitting.run(trained, recipe, feed.batches, feed.steps, callbacks)
             return
         # No global seed is set, for nothing here depends on it: to set one makes TensorFlow prepare all functions anew.
         program = _programs.pop(key, None) or _Program(model, wrap, recipe, feed.batches, at_once)
         program.start(model.get_weights(), seed)
-        training.run(program.trained, recipe, feed.batches, feed.steps, callbacks)
+        fitting.run(program.trained, recipe, feed.batches, feed.steps, callbacks)
         model.set_weights(program.model.get_weights())
         _keep(_programs, key, program)
 
@@ -99,7 +99,7 @@ class _Program:
 
         self.model = keras.models.clone_model(model)
         self.trained = wrap(self.model)
-        training.compile_for(self.trained, recipe, batches, steps_per_execution=at_once)
+        fitting.compile_for(self.trained, recipe, batches, steps_per_execution=at_once)
         variables = [*self.trained.weights, *self.trained.optimizer.variables]
         self._initial = [(variable, variable.numpy()) for variable in variables]
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 import tfshape as ts
 from tfshape import evaluation
 from tfshape.evaluation import accounting, victims
-from tfshape.studies import stacking, trial
+from tfshape.studies import trial
+from tfshape.training import stacking
 
 pytestmark = pytest.mark.one_stack
 
@@ -67,7 +68,7 @@ def test_each_is_as_if_alone(model, shaping, options):
 def test_defenses_side_by_side_on_the_same_batches(model, scheme):
     """Undefended, clipped and noisy victims of one seed, with their accuracies after every epoch."""
     data = ts.datasets.load("digits")
-    recipe = ts.models.Recipe("adam", 0.003, batch_size=100, epochs=2)
+    recipe = ts.training.Recipe("adam", 0.003, batch_size=100, epochs=2)
     names = ["clip(0.02)", "clip(0.5)|noise(0.0)", "clip(0.5)|noise(0.1)"]
     shapers = [None] * (scheme == "shuffle") + [ts.shaping.parse(name) for name in names]
     together = [ts.models.build(model, data.input_shape, 10, seed=3) for _ in shapers]
@@ -78,7 +79,7 @@ def test_defenses_side_by_side_on_the_same_batches(model, scheme):
     for k, (shaper, stacked) in enumerate(zip(shapers, together)):
         alone = ts.models.build(model, data.input_shape, 10, seed=3)
         shaped = ts.shape(alone, shaper, batch_size=None if scheme == "shuffle" else 100, seed=7)
-        ts.models.fit(shaped, data.train.as_dataset(), recipe, 7, sampling=scheme)
+        ts.training.fit(shaped, data.train.as_dataset(), recipe, 7, sampling=scheme)
         logits.append(ts.models.predict(stacked, data.test.x))
         np.testing.assert_allclose(logits[-1], ts.models.predict(alone, data.test.x), atol=1e-4)
         assert paths[-1, k] == pytest.approx(ts.models.accuracy(stacked, data.test), abs=1e-6)

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 import tfshape as ts
-from tfshape.models.training import OPTIMIZERS
 from tfshape.privacy.sampling import shuffle
+from tfshape.training import OPTIMIZERS
 
-Recipe = ts.models.Recipe
+Recipe = ts.training.Recipe
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def blobs(rng):
 
 def weights_of(name, data, recipe, shape, classes, seed=7, build_seed=1, **options):
     model = ts.models.build(name, shape, classes, build_seed)
-    ts.models.fit(model, data, recipe, seed, **options)
+    ts.training.fit(model, data, recipe, seed, **options)
     return model.get_weights()
 
 
@@ -32,7 +32,7 @@ def weights_of(name, data, recipe, shape, classes, seed=7, build_seed=1, **optio
 def test_every_optimizer_learns_and_has_its_rate(optimizer, blobs):
     rate = {"adadelta": 10.0, "adagrad": 0.3}.get(optimizer, 0.05)
     model = ts.models.build("lr", (4,), 3)
-    history = ts.models.fit(model, blobs.as_dataset(), Recipe(optimizer, rate, 10, 5), seed=0)
+    history = ts.training.fit(model, blobs.as_dataset(), Recipe(optimizer, rate, 10, 5), seed=0)
     assert float(model.optimizer.learning_rate) == pytest.approx(rate)
     assert ts.models.accuracy(model, blobs) > 0.95
     assert len(history.history["loss"]) == 5
@@ -63,7 +63,7 @@ def test_sgd_step_is_the_gradient_of_the_mean_loss(blobs):
     """One batch of everything: one step of plain gradient descent, computed here by hand."""
     model = ts.models.build("lr", (4,), 3, seed=2)
     kernel, bias = model.get_weights()
-    ts.models.fit(model, blobs.as_dataset(), Recipe("sgd", 0.5, 150, 1), seed=0)
+    ts.training.fit(model, blobs.as_dataset(), Recipe("sgd", 0.5, 150, 1), seed=0)
     logits = blobs.x @ kernel + bias
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     errors = (probabilities - np.eye(3)[blobs.y]) / 150
@@ -100,7 +100,7 @@ def test_fit_takes_its_batches_from_there(blobs):
     """The model trained by fit equals one trained by hand on the same batches."""
     recipe = Recipe("sgd", 0.1, 40, 3)
     model = ts.models.build("mlp", (4,), 3, seed=2)
-    ts.models.fit(model, blobs.as_dataset(), recipe, seed=5)
+    ts.training.fit(model, blobs.as_dataset(), recipe, seed=5)
     by_hand = ts.models.build("mlp", (4,), 3, seed=2)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     for x, y in shuffle(blobs.as_dataset(), 40, 3, seed=5)[0]:
@@ -150,7 +150,7 @@ def test_a_subclass_with_a_train_step_of_its_own(blobs):
 
     base = ts.models.build("lr", (4,), 3)
     model = OwnStep(base.input, base.output)
-    ts.models.fit(model, blobs.as_dataset(), Recipe("adam", 0.05, 10, 5), seed=0)
+    ts.training.fit(model, blobs.as_dataset(), Recipe("adam", 0.05, 10, 5), seed=0)
     assert OwnStep.calls >= 1
     assert ts.models.accuracy(model, blobs) > 0.95
 
@@ -210,12 +210,12 @@ def test_recipes_are_frozen():
 def test_bad_data_and_seeds(blobs):
     model = ts.models.build("lr", (4,), 3)
     with pytest.raises(ValueError, match="batch_size must be at most the number of examples, 150, got 151"):
-        ts.models.fit(model, blobs.as_dataset(), Recipe(batch_size=151), seed=0)
+        ts.training.fit(model, blobs.as_dataset(), Recipe(batch_size=151), seed=0)
     with pytest.raises(ValueError, match="data must have an end"):
-        ts.models.fit(model, blobs.as_dataset().repeat(), Recipe(), seed=0)
+        ts.training.fit(model, blobs.as_dataset().repeat(), Recipe(), seed=0)
     for seed in (-1, 2**32, 0.5):
         with pytest.raises(ValueError, match="seed must be an integer"):
-            ts.models.fit(model, blobs.as_dataset(), Recipe(), seed=seed)
+            ts.training.fit(model, blobs.as_dataset(), Recipe(), seed=seed)
 
 
 def test_sampling_shuffle_is_the_default_and_unknown_ones_are_named(blobs):
@@ -235,7 +235,7 @@ def test_random_batch_sizes_train_a_shaped_model(blobs, sampling):
     def train(seed):
         base = ts.models.build("lr", (4,), 3, seed=2)
         model = ts.shape(base, ts.shaping.dp_sgd(1.0, 0.1), batch_size=30, seed=1)
-        history = ts.models.fit(model, blobs.as_dataset(), Recipe("sgd", 1.0, 30, 10), seed, sampling=sampling)
+        history = ts.training.fit(model, blobs.as_dataset(), Recipe("sgd", 1.0, 30, 10), seed, sampling=sampling)
         return base, history.history
 
     model, history = train(0)
@@ -252,11 +252,11 @@ def test_a_step_is_traced_once(sampling):
     step = model.train_step
     model.train_step = lambda data: calls.append(data) or step(data)
     data = tf.data.Dataset.from_tensor_slices((np.eye(4, dtype=np.float32), np.arange(4) % 3))
-    ts.models.fit(model, data, Recipe(epochs=2, batch_size=2), seed=0, sampling=sampling)
+    ts.training.fit(model, data, Recipe(epochs=2, batch_size=2), seed=0, sampling=sampling)
     assert len(calls) == 1
 
 
 def test_numpy_scalars_are_numbers():
-    recipe = ts.models.Recipe("sgd", np.float32(0.5), np.int64(8), np.uint8(2))
-    assert recipe == ts.models.Recipe("sgd", 0.5, 8, 2)
+    recipe = ts.training.Recipe("sgd", np.float32(0.5), np.int64(8), np.uint8(2))
+    assert recipe == ts.training.Recipe("sgd", 0.5, 8, 2)
     assert [type(value) for value in dataclasses.astuple(recipe)] == [str, float, int, int]
