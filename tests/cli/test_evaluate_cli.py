@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,22 @@ import pandas as pd
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+UNLIKE = ("seconds", "crafting_seconds", "sha256")
+BROKEN = """
+import dataclasses
+import tfshape as ts
+from tfshape import seeds
+
+@ts.attacks.register
+@dataclasses.dataclass(frozen=True)
+class Broken(ts.attacks.Attack):
+    name = "broken"
+    kind = "indiscriminate"
+
+    def craft(self, problem):
+        1 / (problem.seed - seeds.derive(0, 1, "poison"))
+        return self.poisons(problem, problem.dataset.train.x[:1], [0], problem.dataset.train.y[:1])
+"""
 QUICK = ["--attack=label_flip", "--budget=0.4", "--model=lr", "--epochs=1", "--trials=1"]
 
 
@@ -39,8 +56,8 @@ def test_label_flip_prints_one_table_and_writes_its_files(tmp_path):
     (folder,) = (tmp_path / "results").iterdir()
     assert folder.name.endswith("-label_flip")
     files = {path.name for path in folder.iterdir()}
-    assert files == {"config.json", "figure.png", "poisons", "results.csv", "trials.jsonl"}
-    assert done.stderr.splitlines()[-1].startswith("4/4 after")
+    assert files == {"cache", "config.json", "figure.png", "poisons", "results.csv", "trials.jsonl", "workers.log"}
+    assert done.stderr.splitlines()[-1].startswith("1/1 after")
 
     again = run(tmp_path, *QUICK, "--output_dir=again", "--quiet")
     assert again.returncode == 0 and again.stderr == ""
@@ -119,6 +136,46 @@ def test_interrupt_keeps_finished_trials_and_the_same_command_goes_on(tmp_path):
     rows = [json.loads(line) for line in trials.read_text().splitlines()]
     assert rows[: len(kept)] == kept
     assert len({(row["trial"], row["defense"], row["data"]) for row in rows}) == len(rows) == 12
+
+
+def rows_of(folder):
+    """The rows of a run without what differs from one to the next, in order."""
+    rows = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    kept = [{name: value for name, value in row.items() if name not in UNLIKE} for row in rows]
+    return sorted(kept, key=lambda row: (row["trial"], row["defense"], row["data"]))
+
+
+def test_the_numbers_do_not_depend_on_the_workers(tmp_path):
+    for count in (1, 2):
+        assert run(tmp_path, *QUICK, "--trials=3", f"--workers={count}", f"--output_dir={count}").returncode == 0
+    assert rows_of(tmp_path / "1") == rows_of(tmp_path / "2") and len(rows_of(tmp_path / "1")) == 12
+
+
+def test_a_trial_that_fails_costs_no_other_and_ends_with_its_traceback(tmp_path):
+    (tmp_path / "mine.py").write_text(BROKEN)
+    done = run(tmp_path, *QUICK, "--trials=3", "--import=mine.py", "--attack=broken", "--output_dir=out")
+    assert done.returncode == 1 and "evaluate: trial 1 failed: ZeroDivisionError" in done.stderr
+    assert 'mine.py", line' in done.stderr
+    assert {row["trial"] for row in rows_of(tmp_path / "out")} == {0, 2}
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path):
+    flags, chance, kills = [*QUICK, "--trials=60", "--quiet", "--output_dir=killed"], random.Random(3), 0
+    while True:
+        process = subprocess.Popen(command(*flags), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+        try:
+            _, errors = process.communicate(timeout=chance.uniform(2, 14) if kills < 20 else 600)
+            assert process.returncode == 0 and kills >= 15, (errors, kills)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    assert run(tmp_path, *QUICK, "--trials=60", "--quiet", "--output_dir=whole").returncode == 0
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
+    names = [sorted(path.name for path in (tmp_path / name / "poisons").iterdir()) for name in ("killed", "whole")]
+    assert names[0] == names[1] == [f"trial-{trial:03}.npz" for trial in range(60)]
 
 
 def test_help_names_the_flags_and_flagfiles_work(tmp_path):

@@ -161,7 +161,7 @@ def test_two_runs_of_one_folder(tmp_path):
         goes_on.set()
         first.join()
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"config.json", "trials.jsonl", "results.csv", "poisons"}
+    assert names == {"config.json", "trials.jsonl", "results.csv", "poisons", "cache"}
     assert len(ts.evaluate(e, tmp_path).trials) == 2  # as one run alone
 
 

@@ -249,6 +249,18 @@ def progress():
         yield show
 
 
+@contextlib.contextmanager
+def failures(program):
+    """Ends `program` with exit code 1, and what went wrong on stderr, if trials fail in processes of their own."""
+    from tfshape import studies
+
+    try:
+        yield
+    except studies.Failed as error:
+        say(f"{program}: {error}", sys.stderr)
+        sys.exit(1)
+
+
 def _stop_if_interrupted():
     if interrupt.received():  # while TensorFlow called back into Python, where what is raised gets lost
         raise KeyboardInterrupt

@@ -6,7 +6,8 @@
 
 Writes OUTPUT/trial-000.npz and so on, the poison that bin/evaluate crafts for the same flags and seed, and
 OUTPUT/config.json, which says how it was made. bin/evaluate --poisons=OUTPUT evaluates it, ts.poison.Poisons.load reads
-it. The same command with the same --output goes on where an interrupted run stopped, also with more --targets.
+it. The same command with the same --output goes on where an interrupted run stopped, also with more --targets. Trials
+are crafted side by side, one a core and thread; what they give does not depend on --workers.
 """
 
 import pathlib
@@ -27,6 +28,7 @@ flags.DEFINE_integer(
     "which it makes faster on dense models with few poisons, where the bits of the poison are others",
 )
 flags.DEFINE_string("output", None, "folder to write")
+experiments.define_workers()
 common.bound(1, common.MOST, "targets", "targets_at_once")
 
 
@@ -37,9 +39,11 @@ def main():
     checks.require("num_poisons", len(experiment.counts) <= 1, "one count", experiment.num_poisons)
     common.check_writable("output", FLAGS.output)
 
-    from tfshape import atomic, evaluation, folders, strict_json
+    from tfshape import atomic, evaluation, folders, strict_json, studies
     from tfshape.evaluation.provenance import provenance
+    from tfshape.studies import crafting
 
+    runner = studies.Local(FLAGS.workers, FLAGS.memory)
     plan = evaluation.plan(experiment)  # refuses bad values before anything is written
     shaped = [choice.shaper for choice in plan.defenses.values() if choice.shaper is not None]
     one = not experiment.adaptive or len(shaped) <= 1
@@ -54,18 +58,8 @@ def main():
         about = folders.inside(folder, "config.json")
         if not _continues(about, config):
             atomic.write_text(about, strict_json.write_text({"schema": SCHEMA, "experiment": config, **provenance()}))
-        with common.progress() as progress:
-            for first in range(0, experiment.trials, FLAGS.targets_at_once):
-                group = range(first, min(first + FLAGS.targets_at_once, experiment.trials))
-                paths = [folders.inside(folder, f"trial-{trial:03}.npz") for trial in group]
-                progress(first, experiment.trials, f"crafting {paths[0]}")
-                if not all(path.exists() for path in paths):
-                    shaper = shaped[0] if experiment.adaptive else None
-                    problems = [plan.settings[trial].problem(plan.counts[0], shaper) for trial in group]
-                    for path, poisons in zip(paths, _craft(plan.settings[0].attack, problems)):
-                        if not path.exists():
-                            poisons.save(path)
-            progress(experiment.trials, experiment.trials, "done")
+        with common.failures("craft"), common.progress() as progress:
+            crafting.craft(plan, folder, runner, FLAGS.targets_at_once, progress)
     common.say(f"{checks.escaped(FLAGS.output)}: poison of {experiment.attack} for {experiment.trials} trials")
 
 
@@ -78,10 +72,6 @@ def _check_together(experiment, attack):
             "neither --adaptive nor --finetune_examples is given"
         )
         checks.fail("targets_at_once", allowed, FLAGS.targets_at_once)
-
-
-def _craft(attack, problems):
-    return attack.craft_together(problems) if FLAGS.targets_at_once > 1 else [attack.craft(problems[0])]
 
 
 def _continues(about, config):

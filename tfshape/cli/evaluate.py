@@ -16,7 +16,6 @@ that names them all; the chief, or worker 0, prints and writes.
 
 import datetime
 import os
-import sys
 
 from absl import flags
 
@@ -40,12 +39,8 @@ def main():
     from tfshape.training import distribution
 
     runner = studies.Local(FLAGS.workers, FLAGS.memory, f"{output_dir}/workers.log")
-    try:
-        with common.progress() as progress:
-            results = studies.evaluate(experiment, output_dir, progress, runner)
-    except studies.Failed as error:
-        common.say(f"evaluate: {error}", sys.stderr)
-        sys.exit(1)
+    with common.failures("evaluate"), common.progress() as progress:
+        results = studies.evaluate(experiment, output_dir, progress, runner)
     if not distribution.leads(experiment.distribute):
         return
     common.say(results.caption())

@@ -82,11 +82,33 @@ def evaluate(
     return results
 
 
-class _Rows:
+class Failures:
+    """A store that remembers nothing but the errors of trials."""
+
+    def __init__(self):
+        self._failures = []
+
+    def counts(self):
+        return {"done": 0}
+
+    def save(self, started=(), finished=(), failed=(), waiting=()):
+        self._failures += [(trial, error) for trial, _, error in failed]
+
+    def raise_failures(self):
+        """Raises the first error: ValueError for a bad value, else `Failed`."""
+        for trial, error in self._failures:
+            kind, _, words = error.partition("\n")[0].partition(": ")
+            if kind == "ValueError":
+                raise ValueError(words)
+            raise Failed(f"trial {trial} failed: {error}")
+
+
+class _Rows(Failures):
     """The store of an experiment: trials whose victims are all in its `Results` are done."""
 
     def __init__(self, results, plan, folder):
-        self._results, self._folder, self._failures = results, folder, []
+        super().__init__()
+        self._results, self._folder = results, folder
         self._victims = experiments.victims_of(results.experiment, plan.defenses, plan.counts)
         self._trials = range(len(plan.settings))
         if folder is not None:
@@ -109,7 +131,7 @@ class _Rows:
         return {"done": sum(not self._missing(trial) for trial in self._trials)}
 
     def save(self, started=(), finished=(), failed=(), waiting=()):
-        self._failures += [(trial, error) for trial, _, error in failed]
+        super().save(failed=failed)
         for trial, _, result in finished:
             result = strict_json.numbers(result)
             for entry in result["poisons"] if self._folder is not None else ():
@@ -133,11 +155,3 @@ class _Rows:
                 os.link(source, path)
             except OSError:  # not every file system can
                 shutil.copyfile(source, path)
-
-    def raise_failures(self):
-        for trial, error in self._failures:
-            first = error.partition("\n")[0]
-            kind, _, words = first.partition(": ")
-            if kind == "ValueError":
-                raise ValueError(words)
-            raise Failed(f"trial {trial} failed: {error}")
