@@ -38,7 +38,7 @@ def main():
     common.check_writable("output", FLAGS.output)
 
     from tfshape import atomic, evaluation, folders, strict_json
-    from tfshape.evaluation.provenance import provenance
+    from tfshape.provenance import provenance
 
     plan = evaluation.plan(experiment)  # refuses bad values before anything is written
     shaped = [choice.shaper for choice in plan.defenses.values() if choice.shaper is not None]
