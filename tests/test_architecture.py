@@ -1,6 +1,8 @@
 """The arrows between rooms run downwards, and what is promised to load alone loads alone."""
 
 import ast
+import importlib
+import inspect
 import pathlib
 import re
 import subprocess
@@ -31,6 +33,7 @@ ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
 TOP = {
     "__version__",
+    "archive",
     "atomic",
     "banner",
     "calls",
@@ -42,6 +45,7 @@ TOP = {
     "lazy",
     "pixels",
     "options",
+    "provenance",
     "registry",
     "seeds",
     "strict_json",
@@ -63,6 +67,33 @@ def imported(path):
 
 def files(room):
     return sorted((PACKAGE / room).rglob("*.py"))
+
+
+def used(path):
+    """The dotted names below the package that a file imports, or takes from a room it imports: tfshape.shaping.Clip."""
+    tree = ast.parse(path.read_text("utf-8"))
+    yield from imported(path)
+    rooms = {name.split(".")[1] for name in imported(path) if re.fullmatch(r"tfshape\.\w+", name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in rooms:
+            yield f"tfshape.{node.value.id}.{node.attr}"
+
+
+def public(room, name):
+    """Whether a room has a name for others, by its `__all__`; what stands behind a dot, if it is a module's."""
+    package, (first, *rest) = importlib.import_module(f"tfshape.{room}"), name.split(".")
+    return first in package.__all__ and (not rest or inspect.ismodule(getattr(package, first)))
+
+
+def test_rooms_use_only_what_is_public_of_others():
+    rooms, wrong = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}, []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        own = "cli" if path.name == "__main__.py" else path.relative_to(PACKAGE).parts[0]
+        for name in used(path):
+            _, room, rest = [*name.split(".", 2), "", ""][:3]
+            if name.startswith("tfshape.") and room in rooms - {own} and rest and not public(room, rest):
+                wrong.append(f"{path.relative_to(ROOT)} uses {name}")
+    assert wrong == []
 
 
 @pytest.mark.parametrize("room", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))

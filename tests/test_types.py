@@ -72,7 +72,7 @@ SEEN = {
     "shaping": "tfshape.shaping.chain.Chain",
     "shaped": "tfshape.shaping.model.ShapedModel",
     "ts.shape(model, None)": "Any",  # the `keras.Model` itself
-    "checked": "tfshape.shaping.check.Checked",
+    "checked": "tfshape.shaping.checking.Checked",
     "checked.ok": "bool",
     "experiment": "tfshape.evaluation.experiment.Experiment",
     "results": "tfshape.evaluation.results.Results",

@@ -54,8 +54,7 @@ if TYPE_CHECKING:  # what type checkers and editors see of what is loaded on fir
         training,
     )
     from tfshape.evaluation import Experiment
-    from tfshape.shaping.check import check
-    from tfshape.shaping.model import shape
+    from tfshape.shaping import check, shape
     from tfshape.studies import evaluate
 else:
 

@@ -14,7 +14,7 @@ import keras
 
 from tfshape import privacy
 from tfshape.analysis import GradientArtifacts
-from tfshape.privacy.budget import Budget
+from tfshape.privacy import Budget
 
 __all__ = ["Budget", "Epsilon", "GradientArtifacts"]
 

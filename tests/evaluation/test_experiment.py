@@ -177,8 +177,8 @@ def test_defenses_are_split_at_the_outer_commas_and_undefended_comes_first():
 
 
 def test_attack_options_are_read():
-    assert run.make_attack("gradient_matching(restarts=3)").restarts == 3
-    assert run.make_attack(" label_flip ").name == "label_flip"
+    assert ts.attacks.parse("gradient_matching(restarts=3)").restarts == 3
+    assert ts.attacks.parse(" label_flip ").name == "label_flip"
 
 
 def test_the_words_are_those_of_the_rooms_that_read_them():

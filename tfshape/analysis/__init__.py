@@ -11,9 +11,17 @@ print(watch.alarm)
 scores = ts.analysis.influence(model, checkpoints, x, y, target_x, wrong_label)   # TracIn
 """
 
+from typing import TYPE_CHECKING
+
+from tfshape import lazy
 from tfshape.analysis.alarm import Alarm, smoke_alarm
 from tfshape.analysis.callback import GradientArtifacts
 from tfshape.analysis.measures import artifacts
 from tfshape.analysis.tracing import influence, precision_at
 
-__all__ = ["Alarm", "GradientArtifacts", "artifacts", "influence", "precision_at", "smoke_alarm"]
+__all__ = ["Alarm", "GradientArtifacts", "artifacts", "figures", "influence", "precision_at", "smoke_alarm"]
+
+if TYPE_CHECKING:
+    from tfshape.analysis import figures
+else:
+    __getattr__ = lazy.getter(__name__, {"figures": ""})

@@ -10,9 +10,9 @@ points: "tfshape.attacks".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tfshape import lazy
+from tfshape import calls, lazy
 from tfshape.registry import Registry
 
 _OWN = {
@@ -47,16 +47,25 @@ _HELPERS = {
     "choose_target": "base",
     "control": "base",
     "finetune_set": "base",
+    "loss_gradient": "gradient_matching",
+    "matching_loss": "gradient_matching",
+    "target_rule": "",
     "training_set": "surrogates",
 }
 _HOMES = {**_HELPERS, **{cls: module for module, cls in (home.split(":") for home in _OWN.values())}}
 REGISTRY = Registry("attack", ("name", "kind", "craft"), {name: f"{__name__}.{home}" for name, home in _OWN.items()})
 names, get, register = REGISTRY.names, REGISTRY.get, REGISTRY.register
 
-__all__ = ["get", "names", "register", *_HOMES]  # noqa: PLE0604 (they are strings)
+__all__ = ["get", "names", "parse", "register", *_HOMES]  # noqa: PLE0604 (they are strings)
+
+
+def parse(text: str) -> Any:
+    """The attack that `"name"` or `"name(option=value)"` spells. Raises ValueError for an unknown name or option."""
+    return calls.build("attack", text, REGISTRY)
 
 
 if TYPE_CHECKING:
+    from tfshape.attacks import target_rule as target_rule
     from tfshape.attacks.adversarial_poison import AdversarialPoison as AdversarialPoison
     from tfshape.attacks.backdoor import BadNets as BadNets
     from tfshape.attacks.backdoor import Blend as Blend
@@ -76,6 +85,8 @@ if TYPE_CHECKING:
     from tfshape.attacks.feature_insertion import FeatureInsertion as FeatureInsertion
     from tfshape.attacks.gradient_canceling import GradientCanceling as GradientCanceling
     from tfshape.attacks.gradient_matching import GradientMatching as GradientMatching
+    from tfshape.attacks.gradient_matching import loss_gradient as loss_gradient
+    from tfshape.attacks.gradient_matching import matching_loss as matching_loss
     from tfshape.attacks.hidden_trigger import HiddenTrigger as HiddenTrigger
     from tfshape.attacks.influence import Influence as Influence
     from tfshape.attacks.interpolation import Interpolation as Interpolation

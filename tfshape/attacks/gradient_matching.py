@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfshape import gradients, options
 from tfshape.attacks import base, search
 from tfshape.poison import Poisons
-from tfshape.shaping import examples
+from tfshape.shaping import Examples
 
 LAYERS = ("dense", "all")
 
@@ -97,7 +97,7 @@ def matched_variables(model, layers):
     return [variable for layer in chosen for variable in layer.trainable_variables]
 
 
-def loss_gradient(model, variables, x, y):
+def loss_gradient(model: Any, variables: list, x: Any, y: Any) -> list[tf.Tensor]:
     """The gradient by `variables` of the mean cross-entropy of examples x [B, ...], y [B], as a list."""
     with tf.GradientTape() as tape:
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=False))
@@ -105,7 +105,7 @@ def loss_gradient(model, variables, x, y):
     return tape.gradient(loss, variables)
 
 
-def matching_loss(gradient, target_gradient):
+def matching_loss(gradient: list[tf.Tensor], target_gradient: list[tf.Tensor]) -> tf.Tensor:
     """1 - cos(gradient of the poison, gradient of the target's adversarial loss), eq. 3 of Geiping et al.
 
     Lists of tensors. The gradient of the poison's mean loss stands for that of the sum, which has the same direction.
@@ -143,9 +143,7 @@ def shaped_gradient(model, variables, x, y, shaping):
         {name: tf.convert_to_tensor(value) for name, value in shaper.variables(model).items()}
         for shaper in shaping.shapers
     ]
-    seen, _ = examples.Examples(found, found.norms, found.finite, mean_gradient=mean_gradient).shaped(
-        shaping.shapers, states
-    )
+    seen, _ = Examples(found, found.norms, found.finite, mean_gradient=mean_gradient).shaped(shaping.shapers, states)
     sums = seen.weighted_sum(1 / tf.cast(tf.shape(y)[0], tf.float32))
     chosen = {id(variable) for variable in variables}
     return [part for part, variable in zip(sums, model.trainable_variables) if id(variable) in chosen]

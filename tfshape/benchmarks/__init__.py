@@ -4,3 +4,14 @@ Every (variant, model, batch size) trains in a process of its own, which stays a
 at a time, so that plain SGD and all variants take turns and what slows the machine for a while slows all of them.
 `shaping.measure` runs the grid, `workers/` holds what the processes do, `report` prints and draws the rows.
 """
+
+from typing import TYPE_CHECKING
+
+from tfshape import lazy
+
+__all__ = ["analysis", "attacks", "poison", "report", "shaping"]
+
+if TYPE_CHECKING:
+    from tfshape.benchmarks import analysis, attacks, poison, report, shaping
+else:
+    __getattr__ = lazy.getter(__name__, dict.fromkeys(__all__, ""))

@@ -16,7 +16,6 @@ import time
 import numpy as np
 
 from tfshape import attacks, datasets, models, training
-from tfshape.attacks import gradient_matching, surrogates
 from tfshape.benchmarks import shaping
 
 SCHEMA = 1
@@ -42,7 +41,7 @@ def rows(art_python=None, trials=3, save=lambda rows: None):
     dataset = datasets.load("fashion_mnist_mini")
     clean = models.build("small_cnn", dataset.input_shape, dataset.num_classes, seed=0)
     training.fit(clean, dataset.train.as_dataset(), training.Recipe("adam", 1e-3, batch_size=128, epochs=10), 0)
-    attack = gradient_matching.GradientMatching(
+    attack = attacks.GradientMatching(
         steps=STEPS, ensemble=1, checkpoints=1, surrogates_per_step=1, retrain=0, layers="all"
     )
     logits = models.predict(clean, dataset.test.x)[None]
@@ -137,13 +136,13 @@ def _art(python, problem, bases, model):
 def _loss(model, problem, x, y):
     """The matching loss of poison on the model that both attacked, without augmentation."""
     variables = model.trainable_variables
-    target = gradient_matching.loss_gradient(model, variables, problem.target_x(), [problem.intended_label()])
-    return float(gradient_matching.matching_loss(gradient_matching.loss_gradient(model, variables, x, y), target))
+    target = attacks.loss_gradient(model, variables, problem.target_x(), [problem.intended_label()])
+    return float(attacks.matching_loss(attacks.loss_gradient(model, variables, x, y), target))
 
 
 def _successes(problem, clean, bases, x):
     """How many of the victims give the target its intended label."""
-    data = surrogates.training_set(problem, bases, x).as_dataset()
+    data = attacks.training_set(problem, bases, x).as_dataset()
     hits = 0
     for seed in range(VICTIMS):
         victim = training.starting_model("finetune", "small_cnn", problem.dataset, seed, clean.get_weights())

@@ -5,14 +5,14 @@ import hashlib
 
 import numpy as np
 
-from tfshape import models, options, seeds
-from tfshape.defenses import base
+from tfshape import models, options, seeds, training
+from tfshape.defenses import Defense, Trained
 
 _SMALLEST_BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepPartitionAggregation(base.Defense):
+class DeepPartitionAggregation(Defense):
     """Trains one model on each part of the data and takes their vote.
 
     An example's part is a hash of its input, so that one example more, fewer or relabelled changes one part and hence
@@ -48,15 +48,16 @@ class DeepPartitionAggregation(base.Defense):
             rows = rows[_order(x[rows], y[rows])]
             model = build()
             if len(rows):
-                small = dataclasses.replace(recipe, batch_size=batch)
-                base.fit_further(model, x[rows], y[rows], small, seeds.derive(seed, number))
+                small = dataclasses.replace(recipe, batch_size=min(batch, len(rows)))
+                part = x[rows], np.asarray(y[rows], np.int32)
+                training.programs.fit(model, *part, small, seeds.derive(seed, number))
             weights.append(model.get_weights())
         model = build()
 
         def votes(x):
             return _votes(model, weights, x, num_classes)
 
-        return base.Trained(votes, certificate=lambda x, y: withstood(votes(x), y))
+        return Trained(votes, certificate=lambda x, y: withstood(votes(x), y))
 
 
 def partition(x, count):

@@ -94,7 +94,7 @@ def _require_new(folder):
 
 
 def _write(plan, studies, defenses, experiment, folder):
-    from tfshape.evaluation.provenance import provenance
+    from tfshape.provenance import provenance
 
     config = {"schema": SCHEMA, "experiment": experiment.to_dict(), "flags": _flags(), **provenance()}
     atomic.write_text(folders.inside(folder, "config.json"), strict_json.write_text(config))

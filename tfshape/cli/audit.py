@@ -93,7 +93,7 @@ def _check():
 
 
 def _findings(shape, model, train):
-    from tfshape.privacy import canaries, clipbkd
+    from tfshape import privacy
 
     both = FLAGS.canary == "all"
     common_options = {
@@ -104,9 +104,9 @@ def _findings(shape, model, train):
     args = shape, model, train.x, train.y, FLAGS.noise, FLAGS.clip
     found = []
     if FLAGS.canary != "input":
-        found += canaries.gradient_audit(*args, canaries=FLAGS.canaries, trials=FLAGS.steps, **common_options)
+        found += privacy.gradient_audit(*args, canaries=FLAGS.canaries, trials=FLAGS.steps, **common_options)
     if FLAGS.canary != "gradient":
-        found += clipbkd.input_audit(*args, runs=FLAGS.runs, **common_options)
+        found += privacy.input_audit(*args, runs=FLAGS.runs, **common_options)
     return found
 
 

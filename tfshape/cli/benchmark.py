@@ -131,7 +131,7 @@ def _peers(settings):
 
 
 def _config(settings, peers):
-    from tfshape.evaluation.provenance import provenance
+    from tfshape.provenance import provenance
 
     return {
         "schema": shaping.SCHEMA,

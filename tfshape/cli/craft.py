@@ -40,8 +40,7 @@ def main():
     common.check_writable("output", FLAGS.output)
 
     from tfshape import atomic, evaluation, folders, strict_json, studies
-    from tfshape.evaluation.provenance import provenance
-    from tfshape.studies import crafting
+    from tfshape.provenance import provenance
 
     runner = studies.Local(FLAGS.workers, FLAGS.memory)
     plan = evaluation.plan(experiment)  # refuses bad values before anything is written
@@ -59,7 +58,7 @@ def main():
         if not _continues(about, config):
             atomic.write_text(about, strict_json.write_text({"schema": SCHEMA, "experiment": config, **provenance()}))
         with common.failures("craft"), common.progress() as progress:
-            crafting.craft(plan, folder, runner, FLAGS.targets_at_once, progress)
+            studies.craft(plan, folder, runner, FLAGS.targets_at_once, progress)
     common.say(f"{checks.escaped(FLAGS.output)}: poison of {experiment.attack} for {experiment.trials} trials")
 
 

@@ -49,7 +49,7 @@ def main():
     import tensorflow as tf
 
     from tfshape import datasets, poison
-    from tfshape.evaluation.provenance import provenance
+    from tfshape.provenance import provenance
 
     data = datasets.load(FLAGS.dataset, FLAGS.data_dir, common.classes())
     choices = _transforms(data.num_classes)

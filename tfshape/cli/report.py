@@ -50,11 +50,10 @@ def main():
 
 def _add_of_evaluation(material, results, folder):
     """Commands and pictures, which a study has in its files and an evaluation has not."""
-    from tfshape.studies import pictures
-    from tfshape.studies.commands import command
+    from tfshape import studies
 
-    material.summary["command"] = command(results.experiment, results.imports)
-    material.pictures = pictures.of_evaluation(results.experiment, folder)
+    material.summary["command"] = studies.command(results.experiment, results.imports)
+    material.pictures = studies.pictures.of_evaluation(results.experiment, folder)
 
 
 def run():

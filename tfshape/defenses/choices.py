@@ -50,7 +50,7 @@ def _word(text):
 
 def _known():
     """The names that a defense may begin with."""
-    return sorted({*shaping.base.REGISTRY, "dp_sgd", *defenses.names()} - {"chain"})
+    return sorted({*shaping.names(), "dp_sgd", *defenses.names()} - {"chain"})
 
 
 def _choice(text):

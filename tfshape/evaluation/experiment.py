@@ -184,7 +184,7 @@ class Experiment:
         return {name: value for name, value in self.to_dict().items() if name != "trials"}
 
 
-def require_engine(engine):
+def require_engine(engine: str) -> None:
     """Raises ValueError for an engine that does not run on the Keras that is installed."""
     runs = engine != "tensorflow_privacy" or importlib.metadata.version("keras").startswith("2.")
     words = "fast, which computes the same update; tensorflow_privacy needs Keras 2 on TensorFlow 2.15"

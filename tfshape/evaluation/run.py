@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from tfshape import attacks, calls, checks, datasets, models, poison
+from tfshape import attacks, checks, datasets, models, poison
 from tfshape.defenses import choices
 from tfshape.evaluation import victims
 from tfshape.evaluation.experiment import Experiment, require_engine
@@ -32,7 +32,7 @@ def plan(experiment: Experiment, dataset: datasets.Dataset | None = None) -> Pla
     require_engine(e.engine)
     recipe = victims.recipe(e)
     checks.choice("model", e.model, models.names())
-    attack = make_attack(e.attack) if e.poisons is None else None  # before the data, which take time
+    attack = attacks.parse(e.attack) if e.poisons is None else None  # before the data, which take time
     if dataset is None:
         dataset = datasets.load(e.dataset, data_dir=e.data_dir, classes=e.classes)
     saved = None if e.poisons is None else _saved(e.poisons, dataset)
@@ -60,12 +60,7 @@ def plan(experiment: Experiment, dataset: datasets.Dataset | None = None) -> Pla
     return Plan(dataset, defenses, counts, settings, saved)
 
 
-def make_attack(text):
-    """The attack that `"name"` or `"name(option=value)"` spells. Raises ValueError for an unknown name or option."""
-    return calls.build("attack", text, attacks.REGISTRY)
-
-
-def victims_of(experiment, defenses, counts):
+def victims_of(experiment: Experiment, defenses: dict, counts: tuple) -> list[tuple[int, str, str]]:
     """The victims of a trial, in their order: [(number of poisons, name of the defense, data)]."""
     found = []
     for count in counts:

@@ -1,12 +1,13 @@
 """Turn whatever `compile(loss=...)` accepts into one loss per example."""
 
 import inspect
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 
-def per_example_losses(loss, y_true, y_pred, sample_weight=None):
+def per_example_losses(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
     """Losses [B], in float32 or wider, times `sample_weight` [B] where given.
 
     `loss` is a name, a `keras.losses.Loss` (its reduction is ignored) or a function (y_true, y_pred) -> [B, ...].

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfshape import checks, files, pixels
-from tfshape.poison import archive
+from tfshape import archive, checks, files, pixels
 
 SCHEMA = 1
 _ARRAYS = ("x", "y", "base", "target_x", "target_y", "intended_y")

@@ -8,14 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfshape import strict_json
-from tfshape.evaluation import Experiment
-from tfshape.evaluation.watching import watch
+from tfshape import strict_json, studies
+from tfshape.evaluation import Experiment, watch
 from tfshape.reproductions.markdown import markdown
-from tfshape.studies import trial as trials_of_experiments
-from tfshape.studies.cache import Cache
-from tfshape.studies.store import Store
-from tfshape.studies.study import Point, Study, fingerprint_of
 
 FUNCTION = "tfshape.reproductions.gradients:run"
 DEFENSES = ("none", "clip(0.1)", "clip(1.0)", "clip(4.0)")
@@ -85,16 +80,16 @@ def study(folder, dataset="fashion_mnist", data_dir=None, trials=1):
                 )
                 config = {"experiment": e.of_a_trial(), "examples": examples, "defense": defense}
                 axes = {"analysis": title, "intensity": value, "defense": defense}
-                data = (fingerprint_of(e.dataset, e.data_dir, e.classes),) * trials
-                points.append(Point(config, trials, axes, data, options.get("scenario")))
-    return Study(folder, tuple(points), FUNCTION)
+                data = (studies.fingerprint_of(e.dataset, e.data_dir, e.classes),) * trials
+                points.append(studies.Point(config, trials, axes, data, options.get("scenario")))
+    return studies.Study(folder, tuple(points), FUNCTION)
 
 
 def run(config, trial, folder):
     """Trains one victim and returns what its gradients were like at the end of every epoch. See `Study.function`."""
-    plan, data = trials_of_experiments.plan_of(config["experiment"])
+    plan, data = studies.trial.plan_of(config["experiment"])
     setting = dataclasses.replace(plan.settings[0], trial=trial)
-    weights = trials_of_experiments.initial_weights(setting, data, Cache(f"{folder}/cache"))
+    weights = studies.trial.initial_weights(setting, data, studies.Cache(f"{folder}/cache"))
     setting = dataclasses.replace(setting, initial_weights=weights)
     poisons, _ = setting.craft(plan.counts[0])
     examples = config["examples"]
@@ -104,7 +99,7 @@ def run(config, trial, folder):
 
 def read(folder):
     """What a study of the analyses has found so far: pandas.DataFrame, a row an epoch of a training."""
-    with Store(folder) as store:
+    with studies.Store(folder) as store:
         axes = {row["point"]: strict_json.loads(row["grid"]) for row in store.points()}
         frames = [
             pd.DataFrame(result["epochs"]).assign(**axes[point], trial=trial)

@@ -9,12 +9,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from tfshape import attacks, checks, datasets, models, poison, privacy, shaping, training
+from tfshape import attacks, checks, datasets, models, poison, privacy, shaping, studies, training
 from tfshape.evaluation import statistics
 from tfshape.reproductions.markdown import markdown
-from tfshape.studies.cache import Cache
-from tfshape.studies.store import Store
-from tfshape.studies.study import Point, Study, fingerprint
 
 FUNCTION = "tfshape.reproductions.indiscriminate:run"
 RECIPE = training.Recipe("adam", 0.01, batch_size=300, epochs=40)
@@ -74,14 +71,14 @@ def study(folder, dataset="fashion_mnist", data_dir=None, trials=5, rates=RATES)
     """
     trials = checks.integer("trials", trials, 2, 100_000)
     rates = tuple(checks.real("rates", rate, 0, 1, above=True) for rate in rates)
-    data, points = fingerprint(_clean(dataset, data_dir)), []
+    data, points = studies.fingerprint(_clean(dataset, data_dir)), []
     for attack, rate in [("clean", 0.0), *((attack, rate) for rate in rates for attack in ("label_flip", "slab"))]:
         values = {"attack": attack, "rate": rate}
         group = values if attack == "slab" else None  # whose trials share their poison
         points.append(
-            Point({**values, "dataset": dataset, "data_dir": data_dir}, trials, values, (data,) * trials, group)
+            studies.Point({**values, "dataset": dataset, "data_dir": data_dir}, trials, values, (data,) * trials, group)
         )
-    return Study(folder, tuple(points), FUNCTION)
+    return studies.Study(folder, tuple(points), FUNCTION)
 
 
 def run(config, trial, folder):
@@ -132,14 +129,14 @@ def _poisons(attack, rate, dataset, seed, folder):
 
     if attack != "slab":
         return craft()
-    seed, key = 0, [FUNCTION, fingerprint(dataset), attack, rate, SLAB]
+    seed, key = 0, [FUNCTION, studies.fingerprint(dataset), attack, rate, SLAB]
     load, save = poison.Poisons.load, lambda path, poisons: poisons.save(path)
-    return Cache(f"{folder}/cache").get("poisons", key, craft, save, load)[0]
+    return studies.Cache(f"{folder}/cache").get("poisons", key, craft, save, load)[0]
 
 
 def read(folder):
     """What a study of this table has found so far: pandas.DataFrames of its victims and of its slab poison."""
-    with Store(folder) as store:
+    with studies.Store(folder) as store:
         found = [result for _, _, result in store.results()]
     slab = {fact["rate"]: fact for fact in (result["slab"] for result in found) if fact is not None}
     return pd.DataFrame([row for result in found for row in result["rows"]]), pd.DataFrame([*slab.values()])

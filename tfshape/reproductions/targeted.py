@@ -7,10 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from tfshape.evaluation import Experiment
-from tfshape.evaluation.results import in_words
+from tfshape import studies
+from tfshape.evaluation import Experiment, in_words
 from tfshape.reproductions.markdown import markdown
-from tfshape.studies.study import experiments
 
 _ALIKE = {
     **{"attack": "feature_collision(ensemble=2)", "model": "mlp", "scenario": "transfer", "knowledge": "white_box"},
@@ -47,7 +46,7 @@ def study(folder, dataset="fashion_mnist_mini", data_dir=None, trials=20):
     """
     alike = {"dataset": dataset, "data_dir": data_dir, "trials": trials}
     points = [({"setting": title}, Experiment(**alike, **options)) for title, options in SETTINGS.items()]
-    return experiments(folder, points)
+    return studies.experiments(folder, points)
 
 
 def report(folder):

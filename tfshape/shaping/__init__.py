@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING
 
 from tfshape import lazy
 
+from . import noise
 from .base import Shaper, get, names, register
 from .chain import Chain, GaussianNoise, dp_sgd
-from .check import Checked, check
+from .checking import Checked, check
 from .clipping import AdaptiveClip, Clip, Normalize, PerLayerClip
+from .examples import Examples
 from .model import ShapedModel, shape
 from .probe import Finding
 from .robust import GeometricMedian, Krum, Orient, Trim
@@ -36,6 +38,7 @@ __all__ = [
     "Chain",
     "Checked",
     "Clip",
+    "Examples",
     "Finding",
     "GaussianNoise",
     "GeometricMedian",
@@ -50,6 +53,7 @@ __all__ = [
     "dp_sgd",
     "get",
     "names",
+    "noise",
     "parse",
     "register",
     "shape",

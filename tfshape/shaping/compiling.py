@@ -6,7 +6,7 @@ import keras
 
 from tfshape import checks
 
-from ..gradients.losses import per_example_losses
+from ..gradients import per_example_losses
 
 
 def joint_loss(loss, loss_weights=None, output_names=None):

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from tfshape.gradients import PerExample
+    from tfshape.shaping import Shaper
 
 
 class Examples:
@@ -14,7 +21,14 @@ class Examples:
     mean gradient of other examples at the same weights of the model; None where there is none to be had.
     """
 
-    def __init__(self, gradients, norms, valid, weights=None, mean_gradient=None):
+    def __init__(
+        self,
+        gradients: PerExample,
+        norms: tf.Tensor,
+        valid: tf.Tensor,
+        weights: tf.Tensor | None = None,
+        mean_gradient: Callable[[Any, Any], list[tf.Tensor]] | None = None,
+    ) -> None:
         self.gradients = gradients
         self.mean_gradient = mean_gradient
         self.valid = valid
@@ -22,11 +36,11 @@ class Examples:
         self.weights = self.mask if weights is None else weights
         self._plain_norms = self._clean(norms)
 
-    def scaled(self, factor):
+    def scaled(self, factor: tf.Tensor) -> Examples:
         """These examples with their weights multiplied by `factor` ([B] or [L, B])."""
         return Examples(self.gradients, self._plain_norms, self.valid, self.weights * factor, self.mean_gradient)
 
-    def shaped(self, shapers, states):
+    def shaped(self, shapers: Sequence[Shaper], states: Sequence[dict[str, Any]]) -> tuple[Examples, list[tf.Tensor]]:
         """These examples with the weights of all `shapers`, one after the other, and what each observes of them.
 
         states: one for each shaper, a dict as its `variables` gives.
@@ -40,28 +54,28 @@ class Examples:
         return examples, observed
 
     @property
-    def count(self):
+    def count(self) -> tf.Tensor:
         """How many rows are valid, a scalar float."""
         return tf.reduce_sum(self.mask)
 
     @property
-    def layer_norms(self):
+    def layer_norms(self) -> tf.Tensor:
         """[L, B]"""
         return self._clean(self.gradients.layer_norms) * self.weights
 
     @property
-    def norms(self):
+    def norms(self) -> tf.Tensor:
         """[B]"""
         if self.weights.shape.rank == 2:
             squares = tf.square(tf.cast(self.layer_norms, tf.float64))  # float32 squares nothing below 1e-19
             return tf.cast(tf.sqrt(tf.reduce_sum(squares, axis=0)), self.weights.dtype)
         return self._plain_norms * self.weights
 
-    def dot(self, direction):
+    def dot(self, direction: Sequence[tf.Tensor]) -> tf.Tensor:
         """[B], with a list shaped like the variables."""
         return self._clean(self.gradients.dot(direction, self.weights))
 
-    def gram(self, relative=False):
+    def gram(self, relative: bool = False) -> tf.Tensor:
         """[B, B]; relative: of the gradients divided by the largest norm, so that no magnitude is too large for it."""
         weights = tf.cast(self.weights, tf.float64)
         if relative:
@@ -70,7 +84,7 @@ class Examples:
         pairs = self.valid[:, None] & self.valid[None, :]
         return tf.where(pairs, gram, tf.zeros_like(gram))
 
-    def weighted_sum(self, scale=1.0):
+    def weighted_sum(self, scale: Any = 1.0) -> list[tf.Tensor]:
         """The sum of the gradients as weighted so far, times `scale`: a list like the variables."""
         return self.gradients.weighted_sum(self.weights * tf.cast(scale, self.weights.dtype))
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfshape import checks
 
-from ..gradients.losses import per_example_losses
+from ..gradients import per_example_losses
 from .chain import Chain, GaussianNoise
 from .clipping import Clip
 from .model import misfits

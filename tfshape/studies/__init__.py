@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tfshape import lazy
 
 _LAZY = {
+    "Cache": "cache",
     "Failed": "single",
     "InProcess": "local",
     "Local": "local",
@@ -20,20 +21,31 @@ _LAZY = {
     "Store": "store",
     "Study": "study",
     "check": "study",
+    "command": "commands",
+    "craft": "crafting",
     "evaluate": "single",
     "exists": "store",
     "experiments": "study",
     "export": "files",
+    "fingerprint": "study",
+    "fingerprint_of": "study",
     "known": "store",
     "parse": "grid",
+    "pictures": "",
     "points": "grid",
     "run": "driver",
     "status": "state",
+    "trial": "",
 }
 
 __all__ = [*_LAZY]  # noqa: PLE0604 (they are strings)
 
 if TYPE_CHECKING:
+    from tfshape.studies import pictures as pictures
+    from tfshape.studies import trial as trial
+    from tfshape.studies.cache import Cache as Cache
+    from tfshape.studies.commands import command as command
+    from tfshape.studies.crafting import craft as craft
     from tfshape.studies.driver import run as run
     from tfshape.studies.files import export as export
     from tfshape.studies.grid import parse as parse
@@ -51,5 +63,7 @@ if TYPE_CHECKING:
     from tfshape.studies.study import Study as Study
     from tfshape.studies.study import check as check
     from tfshape.studies.study import experiments as experiments
+    from tfshape.studies.study import fingerprint as fingerprint
+    from tfshape.studies.study import fingerprint_of as fingerprint_of
 else:
     __getattr__ = lazy.getter(__name__, _LAZY)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from tfshape import checks, files, folders, strict_json
 
@@ -15,17 +18,19 @@ def digest(value: object) -> str:
 class Cache:
     """A folder of finished work, shared by all processes that see it; None: nothing is kept."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike | None) -> None:
         self.folder = None if folder is None else pathlib.Path(folder)
 
-    def path(self, kind, key):
+    def path(self, kind: str, key: Any) -> pathlib.Path | None:
         """Where work of this kind lies, None for nowhere; `key` is a JSON value of everything that it depends on.
         Raises ValueError for a link."""
         if self.folder is None:
             return None
         return folders.inside(self.folder.parent, self.folder.name, kind, digest(key))
 
-    def get(self, kind, key, make, save, load):
+    def get(
+        self, kind: str, key: Any, make: Callable[[], Any], save: Callable[..., object], load: Callable[..., Any]
+    ) -> tuple[Any, bool]:
         """What `make()` gives, made by one process only.
 
         Args:

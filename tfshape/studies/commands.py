@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Iterable
 
-from tfshape.evaluation.experiment import Experiment
+from tfshape.evaluation import Experiment
 
 
-def command(experiment, imports=()):
+def command(experiment: Experiment, imports: Iterable[str] = ()) -> str:
     """The `bin/evaluate` command line of an experiment: the flags that are not as by default.
 
     imports: names of the files and modules that --import is to name.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfshape import folders, graphs, imports
-from tfshape.evaluation import run as experiments
+from tfshape.evaluation import Plan
 from tfshape.studies import driver
 from tfshape.studies.single import Failures
 from tfshape.studies.trial import plan_of
@@ -17,7 +17,7 @@ FUNCTION = "tfshape.studies.crafting:one"
 
 
 def craft(
-    plan: experiments.Plan,
+    plan: Plan,
     folder: pathlib.Path,
     runner: Any,
     at_once: int = 1,

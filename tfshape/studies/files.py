@@ -16,8 +16,8 @@ import pathlib
 from typing import Any
 
 from tfshape import atomic, folders, imports, strict_json, tables
-from tfshape.evaluation.experiment import Experiment
-from tfshape.evaluation.provenance import provenance
+from tfshape.evaluation import Experiment
+from tfshape.provenance import provenance
 from tfshape.studies.cache import digest
 from tfshape.studies.commands import command
 from tfshape.studies.store import Store
@@ -144,7 +144,7 @@ def _costs(points, grids, rows):
     there is one number, or no target."""
     import pandas as pd
 
-    from tfshape.evaluation.results import costs
+    from tfshape.evaluation import costs
 
     groups: dict[str, list] = {}
     of_points, axes = collections.defaultdict(list), [f"grid.{name}" for name in COUNTS]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tfshape import calls, checks
-from tfshape.evaluation.experiment import Experiment
+from tfshape.evaluation import Experiment
 
 _FIXED = ("trials", "classes", "data_dir")
 _SPELLED = ("shaping", "defense")  # of which "none" is one

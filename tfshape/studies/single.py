@@ -10,12 +10,9 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from tfshape import folders, imports, strict_json
-from tfshape.evaluation import accounting
-from tfshape.evaluation import run as experiments
-from tfshape.evaluation.experiment import Experiment
-from tfshape.evaluation.provenance import provenance
-from tfshape.evaluation.results import POISONS, Results
+from tfshape import evaluation, folders, imports, strict_json
+from tfshape.evaluation import POISONS, Experiment, Results, accounting
+from tfshape.provenance import provenance
 from tfshape.studies import driver
 from tfshape.studies.local import InProcess
 from tfshape.studies.study import TRIAL
@@ -62,7 +59,7 @@ def evaluate(
     """
     e = experiment
     distribution.strategy(e.distribute)  # before TensorFlow has computed anything
-    plan = experiments.plan(e)
+    plan = evaluation.plan(e)
     runner = InProcess() if runner is None or e.distribute is not None else runner
     with contextlib.ExitStack() as stack:
         directory = None
@@ -109,7 +106,7 @@ class _Rows(Failures):
     def __init__(self, results, plan, folder):
         super().__init__()
         self._results, self._folder = results, folder
-        self._victims = experiments.victims_of(results.experiment, plan.defenses, plan.counts)
+        self._victims = evaluation.victims_of(results.experiment, plan.defenses, plan.counts)
         self._trials = range(len(plan.settings))
         if folder is not None:
             folders.inside(folder, "cache")

@@ -12,7 +12,7 @@ from typing import Any
 
 import tfshape
 from tfshape import checks, datasets, imports
-from tfshape.evaluation.experiment import Experiment
+from tfshape.evaluation import Experiment
 from tfshape.studies.cache import digest
 
 SCHEMA = 2  # of a study's store and files; 1, which has no checksums, is read too

@@ -8,11 +8,9 @@ import time
 from typing import Any
 
 import tfshape
-from tfshape import atomic, datasets, evaluation, imports, poison, strict_json
+from tfshape import archive, atomic, datasets, evaluation, imports, poison, strict_json
 from tfshape.evaluation import accounting, victims
-from tfshape.evaluation import run as experiments
 from tfshape.models import predict
-from tfshape.poison import archive
 from tfshape.studies import looks, pictures, study
 from tfshape.studies.cache import Cache, read_arrays
 from tfshape.training import stacking
@@ -84,7 +82,7 @@ class Work:
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
         weights = initial_weights(self.setting, data, self._cache)
         self.setting = dataclasses.replace(self.setting, initial_weights=weights)
-        self.victims = experiments.victims_of(e, self._plan.defenses, self._plan.counts)
+        self.victims = evaluation.victims_of(e, self._plan.defenses, self._plan.counts)
         self.poisons, self.crafted, self._found, self.known = [], 0, {}, {}
         self._last: tuple[Any, Any] = None, None
         self._saved = None if self._plan.saved is None else self._plan.saved[trial]
@@ -179,7 +177,7 @@ def plan_of(config):
 def _plan(config):
     e = evaluation.Experiment(**{**strict_json.loads(config), "trials": 1})
     dataset, data = _dataset(e.dataset, e.data_dir, e.classes)
-    return experiments.plan(e, dataset), data
+    return evaluation.plan(e, dataset), data
 
 
 @functools.lru_cache(maxsize=2)

@@ -11,9 +11,7 @@ import tensorflow as tf
 
 from .. import gradients
 from ..gradients import layers as layers_lib
-from ..gradients import losses as losses_lib
-from ..gradients import record, rules
-from ..gradients.rules import fallback
+from ..gradients import per_example_losses, record, rules
 from . import probe
 from .compiling import joint_loss, loss_name
 from .model import misfits
@@ -140,7 +138,7 @@ def _of_loss(model, loss, x, y):
     leaves = tf.nest.flatten((y, y_pred))
 
     def losses(leaves):
-        return losses_lib.per_example_losses(loss, *tf.nest.pack_sequence_as((y, y_pred), leaves))
+        return per_example_losses(loss, *tf.nest.pack_sequence_as((y, y_pred), leaves))
 
     try:
         base = losses(leaves)
@@ -159,7 +157,7 @@ def _of_gradients(model, loss, x, y):
 
     def engine(*leaves):
         x, y = tf.nest.pack_sequence_as((given_x, given_y), leaves)
-        made, *_ = record.run(model, variables, x, True, lambda y_pred: losses_lib.per_example_losses(loss, y, y_pred))
+        made, *_ = record.run(model, variables, x, True, lambda y_pred: per_example_losses(loss, y, y_pred))
         units.update({id(unit.layer): unit for unit in made.units.values() if unit is not None})
         found = gradients.per_example(model, loss, x, y)
         return found.losses, found.norms
@@ -198,7 +196,7 @@ def _layers(model, units):
         if unit is None or covered.issuperset(map(id, unit.variables)):
             continue
         covered |= set(map(id, unit.variables))
-        rule, slow = type(unit).__module__.split(".")[-1], isinstance(unit, fallback.Unit)
+        rule, slow = type(unit).__module__.split(".")[-1], isinstance(unit, rules.fallback.Unit)
         count = sum(int(np.prod(variable.shape)) for variable in unit.variables)
         found.append(CheckedLayer(layer.name, type(layer).__name__, rule, slow, count))
     return tuple(found)
