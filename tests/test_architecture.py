@@ -22,7 +22,7 @@ ALLOWED = {
     "attacks": {"poison", "shaping", "models", "gradients", "datasets"},
     "evaluation": {"attacks", "defenses", "analysis", "shaping", *GROUND},
     "studies": {"evaluation", "attacks", "defenses", "analysis", "shaping", *GROUND},
-    "reporting": set(),
+    "reporting": {"evaluation"},  # for the list of columns
 }
 ALLOWED["benchmarks"] = {*ALLOWED, "benchmarks"} - {"reporting"}
 ALLOWED["cli"] = {*ALLOWED}
