@@ -1,4 +1,7 @@
-"""For MkDocs: puts the flags of the binaries, as `--help` prints them, where a page says `{{flags}}`; mends tables."""
+"""For MkDocs: fills in what pages leave to the code, and mends tables.
+
+`{{flags}}` becomes the flags of the binaries, as `--help` prints them; `{{columns}}`, the columns of results.csv.
+"""
 
 import pathlib
 import re
@@ -6,11 +9,14 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 
 def on_page_markdown(markdown, **_):
-    """The page with the help texts filled in."""
-    return markdown.replace("{{flags}}", flags()) if "{{flags}}" in markdown else markdown
+    """The page with flags and columns filled in."""
+    for name, text in {"{{flags}}": flags, "{{columns}}": columns}.items():
+        markdown = markdown.replace(name, text()) if name in markdown else markdown
+    return markdown
 
 
 def on_post_page(output, **_):
@@ -24,9 +30,19 @@ def _names(first, others):
     return f"<code>{first}</code>, " + ", ".join(f"<code>{name}</code>" for name in others.split(", ")) + "</td><td>"
 
 
+def columns():
+    """A table of the columns of results.csv: their names, their heading in printed tables, and what they mean."""
+    from tfshape.evaluation.columns import COLUMNS
+
+    lines = ["| column | in tables | |", "|---|---|---|"]
+    for column in COLUMNS:
+        names = ", ".join(f"`{name}`" for name in column.names)
+        lines.append(f"| {names} | {column.title or ''} | {column.meaning} |")
+    return "\n".join(lines)
+
+
 def flags():
     """A section a binary: its name, and its help text as it stands."""
-    sys.path.insert(0, str(ROOT))
     from tfshape.cli import BINARIES
 
     sections = []

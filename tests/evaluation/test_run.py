@@ -1,5 +1,6 @@
 """Experiments end to end on a small dataset: rows, files, resuming, determinism."""
 
+import dataclasses
 import json
 import math
 
@@ -166,8 +167,9 @@ def test_the_curve_over_numbers_of_poisons_and_the_cost(small, tmp_path):
     )
     assert one.config["shaping"] is None and other.config["shaping"] == shaped and (one.x != other.x).any()
 
-    for row in results.trials:  # the cost is read off the successes
-        row["success"] = row["data"] == "poison" and row["defense"] == "none" and row["count"] == 4
+    results.records = [  # the cost is read off the successes
+        dataclasses.replace(v, success=(v.data, v.defense, v.count) == ("poison", "none", 4)) for v in results.records
+    ]
     cost = results.cost()
     assert cost["median cost"].tolist() == ["4", "> 4", "> 4"]
     assert cost["withstood"].tolist() == ["> 4 in 0 of 1", "> 4 in 1 of 1", "> 4 in 1 of 1"]

@@ -27,7 +27,8 @@ def row(point, count, defense, asr, accuracy, epsilon=math.inf, **more):
         **interval("control_asr", 0.0, 0.2),
         **{"successes": 10 * asr, "control_successes": 0},
         **dict.fromkeys(["adaptive_asr", "adaptive_asr_low", "adaptive_asr_high", "adaptive_successes"], math.nan),
-        **{"worst_class_accuracy": 0.5, "ceiling": 0.9, "epsilon": epsilon, "sampling": "poisson", "delta": 1e-5},
+        **{"worst_class_accuracy": 0.5, "ceiling": 0.9, "sampling": "poisson", "delta": 1e-5},
+        **{"epsilon": epsilon, "epsilon_if_poisson": epsilon},
         **{"seconds": 1.5, "command": f"bin/evaluate '--shaping={defense}' --num_poisons={count}"},
     }
     return {**found, **more}

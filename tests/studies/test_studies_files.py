@@ -15,6 +15,7 @@ from test_studies_driver import moody, path_of_helpers, results, tiny  # noqa: F
 
 import tfshape as ts
 from tfshape import strict_json, studies
+from tfshape.evaluation import columns
 from tfshape.studies import cache, trial
 
 pytestmark = pytest.mark.one_stack
@@ -121,6 +122,13 @@ def test_tables_and_configuration_are_made_again_where_they_were_changed(finishe
         (finished / "config.json").write_bytes(text)
         studies.export(finished)
         assert len(strict_json.read(finished / "config.json", "", required=True)["points"]) == 3
+
+
+def test_a_column_is_one_entry(finished, monkeypatch):
+    entry = columns.Column("undefended", "How many.", of=lambda defense: len(defense.undefended))
+    monkeypatch.setattr(columns, "COLUMNS", (*columns.COLUMNS, entry))
+    studies.export(finished)
+    assert pd.read_csv(finished / "results.csv")["undefended"].tolist() == [4] * 4
 
 
 OLD = """

@@ -73,18 +73,15 @@ def _runner(studies):
 
 
 def _table(folder):
-    """results.csv, as far as it is worth a look."""
+    """results.csv, to read."""
     import pandas as pd
+
+    from tfshape.evaluation import columns
 
     path = folders.inside(folder, "results.csv")
     if not path.exists():
         return "no trial is done"
-    frame = pd.read_csv(path)
-    axes = [name for name in frame.columns if name.startswith("grid.")]
-    rates = ["accuracy", "control_accuracy", "asr", "adaptive_asr", "control_asr"]
-    shown = frame[[*axes, "num_poisons", "defense", "trials", *rates, "epsilon"]]
-    shown = shown.rename(columns=lambda name: name.replace("grid.", "")).dropna(axis="columns", how="all")
-    return shown.to_string(index=False, na_rep="", float_format="{:.3f}".format)
+    return columns.text_table(pd.read_csv(path), columns.REPORT).to_string(index=False)
 
 
 def run():

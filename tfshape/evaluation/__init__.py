@@ -21,7 +21,9 @@ _LAZY = {
     "POISONS": "results",
     "Plan": "run",
     "Results": "results",
+    "VictimRecord": "records",
     "accounting": "",
+    "columns": "",
     "costs": "results",
     "in_words": "results",
     "plan": "run",
@@ -44,8 +46,10 @@ __all__ = [  # noqa: PLE0604 (they are strings)
 
 if TYPE_CHECKING:
     from tfshape.evaluation import accounting as accounting
+    from tfshape.evaluation import columns as columns
     from tfshape.evaluation import statistics as statistics
     from tfshape.evaluation import victims as victims
+    from tfshape.evaluation.records import VictimRecord as VictimRecord
     from tfshape.evaluation.results import POISONS as POISONS
     from tfshape.evaluation.results import Results as Results
     from tfshape.evaluation.results import costs as costs

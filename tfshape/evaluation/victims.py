@@ -15,6 +15,7 @@ import numpy as np
 from tfshape import attacks, checks, datasets, graphs, models, seeds, shaping, training
 from tfshape.evaluation import accounting
 from tfshape.evaluation.experiment import Experiment
+from tfshape.evaluation.records import VictimRecord
 from tfshape.training import distribution, programs
 
 
@@ -156,7 +157,7 @@ class Setting:
 
 
 def train_and_measure(setting, choice, data, poisons, known=None, examples=None):
-    """Trains one victim and returns its row.
+    """Trains one victim and returns its row, a `VictimRecord` as a dict.
 
     Args:
         setting: the trial's `Setting`.
@@ -179,41 +180,43 @@ def train_and_measure(setting, choice, data, poisons, known=None, examples=None)
     predicted = predict(dataset.test.x).argmax(axis=1)
     right = predicted == dataset.test.y
     scheme = accounting.sampling(e, shaper)
-    row = {
-        "trial": setting.trial,
-        "defense": choice.name,
-        "data": data,
-        "engine": e.engine if shaper is not None else None,
-        "num_poisons": len(poisons.y),
-        "inserted": bool((poisons.base < 0).any()),
-        "num_examples": len(y),
-        "accuracy": float(right.mean()),
-        "class_accuracy": [_share(right[dataset.test.y == label]) for label in range(dataset.num_classes)],
-        "sampling": scheme,
-        "delta": e.delta,
-        "epsilon": accounting.epsilon(e, shaper, len(y), scheme),
-        "epsilon_if_poisson": accounting.epsilon(e, shaper, len(y), "poisson"),
-        "seconds": seconds,
-    }
+    found: dict[str, Any] = {}
     if e.poisons is not None:  # the experiment's own attack crafted none of it
-        row["attack"] = poisons.attack or "foreign"
+        found["attack"] = poisons.attack or "foreign"
     if kept is not None:
         dropped = ~kept
-        row.update(dropped=int(dropped.sum()), dropped_poison=int((dropped & is_poison).sum()))
-        row["poison"] = int(is_poison.sum())
+        found.update(dropped=int(dropped.sum()), dropped_poison=int((dropped & is_poison).sum()))
+        found["poison"] = int(is_poison.sum())
     if certificate is not None:
         withstood = certificate(dataset.test.x, dataset.test.y)
-        row["certified_accuracy"] = float((withstood >= _changes(poisons, dataset)).mean())
+        found["certified_accuracy"] = float((withstood >= _changes(poisons, dataset)).mean())
     aimed, labels, intended = setting.aims(poisons)
     if len(intended):
-        found = predict(aimed).argmax(axis=1)
-        obeyed, backdoor = found == intended, setting.attack.kind == "backdoor"
+        answers = predict(aimed).argmax(axis=1)
+        obeyed, backdoor = answers == intended, setting.attack.kind == "backdoor"
         if not backdoor:
-            row["target_index"] = poisons.config.get("target_index", [None])[0]
-            row["true_label"], row["intended_label"] = int(labels[0]), int(intended[0])
-            row["predicted_label"] = int(found[0])
-        row["success"] = float(obeyed.mean()) if backdoor else bool(obeyed.all())
-    return row
+            found["target_index"] = poisons.config.get("target_index", [None])[0]
+            found["true_label"], found["intended_label"] = int(labels[0]), int(intended[0])
+            found["predicted_label"] = int(answers[0])
+        found["success"] = float(obeyed.mean()) if backdoor else bool(obeyed.all())
+    record = VictimRecord(
+        trial=setting.trial,
+        defense=choice.name,
+        data=data,
+        engine=e.engine if shaper is not None else None,
+        num_poisons=len(poisons.y),
+        inserted=bool((poisons.base < 0).any()),
+        num_examples=len(y),
+        accuracy=float(right.mean()),
+        class_accuracy=[_share(right[dataset.test.y == label]) for label in range(dataset.num_classes)],
+        sampling=scheme,
+        delta=e.delta,
+        epsilon=accounting.epsilon(e, shaper, len(y), scheme),
+        epsilon_if_poisson=accounting.epsilon(e, shaper, len(y), "poisson"),
+        seconds=seconds,
+        **found,
+    )
+    return record.to_dict()
 
 
 def _share(right):

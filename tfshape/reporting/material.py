@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tfshape import checks, files, folders, strict_json
+from tfshape.evaluation import columns
 from tfshape.reporting.tables import axes
 
 GROUPS = 6  # poisons of so many kinds are shown
@@ -23,20 +24,9 @@ MOST_PICTURES = 32  # of one poison
 _KEY = ["point", "trial"]
 _REMEDY = "use a folder that bin/sweep or bin/evaluate wrote, or run it again"
 
-_RATES = ("accuracy", "control_accuracy", "asr", "adaptive_asr", "control_asr")
-_ENDS = tuple(f"{name}_{end}" for name in _RATES for end in ("low", "high"))
-_WORDS = ("attack", "dataset", "model", "scenario", "knowledge", "target_rule", "engine", "defense", "sampling")
-_PLAIN = ("successes", "adaptive_successes", "control_successes", "control_trials", "eps", "delta", "seconds")
-# What the columns of each table hold: words, counts (integers), shares (0 to 1) and numbers. None but counts and the
-# epsilon must be there in every row.
+# What the columns of each table hold, as `Column.kind` says it of results.csv: words, counts, shares and numbers.
+# Counts and epsilons must be there in every row.
 _COLUMNS: dict[str, dict[str, tuple]] = {
-    "results.csv": {
-        "words": (*_WORDS,),
-        "counts": ("num_poisons", "num_examples", "trials"),
-        "shares": (*_RATES, "worst_class_accuracy", "ceiling"),
-        "numbers": (*_ENDS, *_PLAIN),
-        "epsilon": ("epsilon",),
-    },
     "costs.csv": {
         "words": ("defense", "attacker"),
         "counts": ("most", "withstood", "targets"),
@@ -147,18 +137,32 @@ def _damage(path):
 
 
 def _checked(frame, name, counts=()):
-    kinds = _COLUMNS[name]
+    if name == "victims.csv" and {"count", "num_poisons"} <= {*frame.columns}:  # of saved poison no count was asked for
+        frame["count"] = frame["count"].where(frame["count"].notna(), frame["num_poisons"])
+    kinds = _of_results() if name == "results.csv" else _COLUMNS[name]
     if frame.empty:  # a study without poison has no column of its numbers
         return frame.reindex(columns=list(dict.fromkeys([*frame.columns, *sum(kinds.values(), ()), *counts])))
-    for kind, columns in {**kinds, "counts": (*kinds.get("counts", ()), *counts)}.items():
-        for column in columns:
+    for kind, names in {**kinds, "counts": (*kinds.get("counts", ()), *counts)}.items():
+        for column in names:
+            if column not in frame and name == "results.csv" and kind in ("shares", "numbers"):
+                frame[column] = np.nan  # an earlier version's
             if column not in frame:
                 raise ValueError(f"it has no column {column}")
             frame[column] = _column(frame[column], column, kind)
-    for column in set(frame.columns) - {column for columns in kinds.values() for column in columns}:
+    for column in set(frame.columns).difference(*kinds.values()):
         if frame[column].dtype == object:  # such as a grid's axis, or a label in words
             frame[column] = _column(frame[column], column, "words")
     return frame
+
+
+def _of_results():
+    """What the columns of results.csv hold."""
+    kinds: dict[str, list[str]] = {}
+    for column in columns.COLUMNS:
+        name, *ends = column.names
+        kinds.setdefault(column.kind, []).append(name)
+        kinds.setdefault("numbers", []).extend(ends)
+    return {kind: tuple(names) for kind, names in kinds.items()}
 
 
 def _column(values, name, kind):
@@ -193,7 +197,8 @@ def _pictures(folder, summary):
         path = folders.inside(folder, "cache", "pictures", str(row.file))
         if not path.is_file():  # on another machine of a cluster
             continue
-        of = ", ".join(str(points[name][row.point]) for name in ["attack", *axes(summary)])
+        names = ["attack", *(name for name in axes(summary) if name != "grid.attack")]
+        of = ", ".join(str(points[name][row.point]) for name in names)
         words = f"{of}, trial {row.trial}, {row.count:,} poison{'s' if row.count > 1 else ''}"
         if isinstance(row.adapted, str):
             words += f", adapted to {row.adapted}"

@@ -7,9 +7,7 @@ import math
 
 import pandas as pd
 
-VARYING = ("attack", "dataset", "model", "scenario", "knowledge", "target_rule", "eps", "engine")
-# axes of a grid that other columns show
-_SHOWN = {*VARYING, "num_poisons", "budget", "clip", "noise", "shaping", "defense", "epsilon"}
+from tfshape.evaluation import columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,32 +34,11 @@ class Table:
 
 def summary(frame):
     """The `Table` of a results.csv: a row a defense of a point, numbered from 1."""
-    rows = [row for _, row in frame.iterrows()]
-    columns = {"#": [Cell(str(number), number) for number in range(1, len(rows) + 1)]}
-    for name in VARYING:
-        if frame[name].nunique() > 1:
-            columns[name.replace("_", " ")] = [_plain(row[name]) for row in rows]
-    for name in frame.columns:
-        axis = name.partition("grid.")[2]
-        if axis and axis not in _SHOWN:
-            columns[axis.replace("_", " ")] = [_plain(row[name]) for row in rows]
-    columns["poisons"] = [Cell(f"{row['num_poisons']:,}", row["num_poisons"]) for row in rows]
-    columns["defense"] = [Cell(defense(row["defense"])) for row in rows]
-    columns["test accuracy"] = [_span(row, "accuracy") for row in rows]
-    columns["without attack"] = [_span(row, "control_accuracy") for row in rows]
-    if frame["asr"].isna().all():
-        columns["worst class"] = [_number(row["worst_class_accuracy"], "{:.3f}") for row in rows]
-    columns["attack success rate"] = [_span(row, "asr", "successes", "trials") for row in rows]
-    columns["adaptive"] = [_span(row, "adaptive_asr", "adaptive_successes", "trials") for row in rows]
-    columns["control"] = [_span(row, "control_asr", "control_successes", "control_trials") for row in rows]
-    columns["ceiling"] = [_number(row["ceiling"] if row["epsilon"] < math.inf else math.nan, "{:.3f}") for row in rows]
-    columns["epsilon"] = [Cell(epsilon(row["epsilon"]), row["epsilon"]) for row in rows]
-    columns["batches drawn by"] = [_plain(row["sampling"]) for row in rows]
-    columns["trials"] = [_number(row["trials"], "{:.0f}") for row in rows]
-    columns["seconds"] = [_number(row["seconds"], "{:.1f}") for row in rows]
-    kept = {name: cells for name, cells in columns.items() if any(cell.text for cell in cells)}
+    found = columns.shown(frame, columns.REPORT)
+    cells = [[_cell(column, *one) for one in zip(frame.to_dict("records"), texts)] for column, texts in found]
+    numbers = [Cell(str(number), number) for number in range(1, len(frame) + 1)]
     commands = tuple(frame["command"]) if "command" in frame else ()
-    return Table(tuple(kept), tuple(zip(*kept.values())), commands)
+    return Table(("#", *(column.title for column, _ in found)), tuple(zip(numbers, *cells)), commands)
 
 
 def cost(frame: pd.DataFrame) -> Table | None:
@@ -82,9 +59,10 @@ def cost(frame: pd.DataFrame) -> Table | None:
 
 def curves(frame):
     """What varies with the number of poisons alone: list of (words, rows of `frame` in the order of the numbers)."""
-    axes = [name for name in frame.columns if name.startswith("grid.") and name[5:] not in ("num_poisons", "budget")]
-    fixed = [*VARYING, *axes, "defense"]
-    varied = [name for name in fixed[:-1] if frame[name].nunique() > 1 and name[5:] not in _SHOWN]
+    grid = [name for name in frame.columns if name.startswith("grid.") and name[5:] not in ("num_poisons", "budget")]
+    fixed = [*columns.VARYING, *grid, "defense"]
+    apart = [*columns.VARYING, *(f"grid.{name}" for name in columns.axes(frame))]
+    varied = [name for name in apart if frame[name].nunique() > 1]
     found = []
     for _, rows in frame[frame["asr"].notna()].groupby(fixed, sort=False, dropna=False):
         rows = rows.drop_duplicates("num_poisons").sort_values("num_poisons")
@@ -95,10 +73,10 @@ def curves(frame):
     return found
 
 
-def axes(summary: pd.DataFrame) -> list[str]:
-    """The columns grid.NAME of a results.csv by which points differ, but for those that other columns show."""
-    names = [name for name in summary.columns if name.startswith("grid.") and name[5:] not in _SHOWN]
-    return [name for name in names if summary[name].nunique() > 1]
+def axes(frame: pd.DataFrame) -> list[str]:
+    """The columns grid.NAME by which points differ, but for those that the number of poisons and the defense show."""
+    names = [name for name in frame.columns if name.startswith("grid.") and name[5:] not in columns.OF_ROW]
+    return [name for name in names if frame[name].nunique() > 1]
 
 
 def artifacts(frame, summary):
@@ -106,12 +84,9 @@ def artifacts(frame, summary):
     if frame.empty or "epoch" not in frame:
         return None
     points, varied, rows = summary.drop_duplicates("point").set_index("point"), axes(summary), []
-    attacks = points["attack"]
-    several = attacks.nunique() > 1
     for row in frame.drop_duplicates(["file", "epoch"]).itertuples():
         adapted = row.adapted if isinstance(row.adapted, str) else ""
         words = [
-            Cell(attacks[row.point] if several else ""),
             *(_plain(points[name][row.point]) for name in varied),
             Cell(f"{row.count:,}", row.count),
             Cell(adapted),
@@ -120,7 +95,6 @@ def artifacts(frame, summary):
         numbers = (row.norm_ratio, row.magnitude_ratio, row.cosine, row.share)
         rows.append((*words, *(_number(number, "{:.3f}") for number in numbers)))
     names = (
-        "attack",
         *(name[5:].replace("_", " ") for name in varied),
         "poisons",
         "adapted to",
@@ -159,7 +133,7 @@ def defense(name):
 
 def epsilon(value):
     """Epsilon in words."""
-    return "∞" if math.isinf(value) else f"{value:.2f}" if value < 1000 else f"{value:.1e}"
+    return "∞" if math.isinf(value) else columns.epsilon(value)
 
 
 def _without_blanks(table):
@@ -171,23 +145,21 @@ def _without_blanks(table):
 def _plain(value):
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Cell("")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return Cell(str(value))
-    return Cell(f"{value:.4g}" if isinstance(value, float) and value != int(value) else f"{value:g}", float(value))
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return Cell(columns.plain(value), float(value) if number else None)
 
 
 def _number(value, form):
     return Cell("") if pd.isna(value) else Cell(form.format(value), float(value))
 
 
-def _span(row, name, successes=None, trials=None):
-    """A share with its 95% interval."""
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    if pd.isna(value):
-        return Cell("")
-    whole = successes is not None and not pd.isna(row[successes])
-    text = f"{row[successes]:.0f}/{row[trials]:.0f}" if whole else f"{value:.3f}"
-    if pd.isna(low):
-        return Cell(text, value, (value, value, value))
-    low, high = max(low, 0.0), min(high, 1.0)
-    return Cell(f"{text} [{low:.3f}, {high:.3f}]", value, (low, value, high))
+def _cell(column, row, text):
+    """A cell of a results.csv; that of a share with an interval has that to draw."""
+    value, *ends = (row[name] for name in column.names)
+    if not text or not isinstance(value, (int, float)) or isinstance(value, bool):
+        return Cell(defense(value) if column.name == "defense" else text)
+    span = None
+    if ends and column.kind == "shares":
+        low, high = (value, value) if math.isnan(ends[0]) else (max(ends[0], 0.0), min(ends[1], 1.0))
+        span = low, value, high
+    return Cell(epsilon(value) if column.kind == "epsilon" else text, value, span)

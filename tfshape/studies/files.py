@@ -9,14 +9,13 @@ what the gradients of the first trial's poison look like.
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import os
 import pathlib
 from typing import Any
 
 from tfshape import atomic, folders, imports, strict_json, tables
-from tfshape.evaluation import Experiment
+from tfshape.evaluation import Experiment, VictimRecord
 from tfshape.provenance import provenance
 from tfshape.studies.cache import digest
 from tfshape.studies.commands import command
@@ -112,6 +111,7 @@ def _of_experiments(points, grids, results, names):
 
     from tfshape.evaluation import Results
 
+    victims: dict[int, list[VictimRecord]] = {}
     rows, summary, poisons, artifacts = [], [], [], []
     for point in points:
         number, config, mine = point["point"], strict_json.loads(point["config"]), results[point["point"]]
@@ -119,12 +119,13 @@ def _of_experiments(points, grids, results, names):
             continue
         of_point = Results(Experiment(**config, trials=len(mine)))
         for trial, result in sorted(mine.items()):
-            of_point.trials += result["rows"]
+            of_point.records += map(VictimRecord.from_dict, result["rows"])
+            rows += [{"point": number, **grids[number], **row} for row in result["rows"]]
             for entry in result["poisons"]:
                 about = {"point": number, **{name: entry[name] for name in ("count", "adapted", "file")}}
                 poisons.append({**about, "trial": trial})
                 artifacts += [{**about, **row} for row in entry.get("artifacts", [])]
-        rows += [{"point": number, **grids[number], **row} for row in of_point.trials]
+        victims[number] = of_point.records
         more = {"command": command(of_point.experiment, names), "shared": digest(shared(config))}
         summary += [{"point": number, **grids[number], **row, **more} for row in of_point.summaries()]
     if not rows:
@@ -132,14 +133,14 @@ def _of_experiments(points, grids, results, names):
     empty = ["point", "count", "adapted", "file"]
     return {
         **_both("victims", pd.DataFrame(rows)),
-        "costs.csv": _costs(points, grids, rows),
+        "costs.csv": _costs(points, grids, victims),
         "poisons.csv": pd.DataFrame(poisons, columns=None if poisons else empty),
         "artifacts.csv": pd.DataFrame(artifacts, columns=None if artifacts else empty),
         "results.csv": _once(pd.DataFrame(summary)),
     }
 
 
-def _costs(points, grids, rows):
+def _costs(points, grids, victims):
     """What success costs, for points that differ in nothing but the number of poisons, a row a defense; no rows where
     there is one number, or no target."""
     import pandas as pd
@@ -147,17 +148,14 @@ def _costs(points, grids, rows):
     from tfshape.evaluation import costs
 
     groups: dict[str, list] = {}
-    of_points, axes = collections.defaultdict(list), [f"grid.{name}" for name in COUNTS]
+    axes = [f"grid.{name}" for name in COUNTS]
     for point in points:
         rest = {name: value for name, value in strict_json.loads(point["config"]).items() if name not in COUNTS}
         groups.setdefault(digest(rest), []).append(point["point"])
-    for row in rows:
-        if "intended_label" in row:
-            of_points[row["point"]].append(row)
     frames = []
     for numbers in groups.values():
-        mine = [row for number in numbers for row in of_points[number]]
-        if len({row["num_poisons"] for row in mine}) > 1:
+        mine = [v for number in numbers for v in victims.get(number, []) if v.intended_label is not None]
+        if len({victim.num_poisons for victim in mine}) > 1:
             values = {name: value for name, value in grids[numbers[0]].items() if name not in axes}
             frames.append(costs(mine).assign(**values))
     return pd.concat(frames) if frames else pd.DataFrame(columns=["defense"])
