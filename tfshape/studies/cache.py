@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-from collections.abc import Callable
-from typing import Any
 
 from tfshape import checks, files, folders, strict_json
 
@@ -18,17 +15,15 @@ def digest(value: object) -> str:
 class Cache:
     """A folder of finished work, shared by all processes that see it."""
 
-    def __init__(self, folder: str | os.PathLike) -> None:
+    def __init__(self, folder):
         self.folder = pathlib.Path(folder)
 
-    def path(self, kind: str, key: Any) -> pathlib.Path:
+    def path(self, kind, key):
         """Where work of this kind lies; `key` is a JSON value of everything that it depends on. Raises ValueError for a
         link."""
         return folders.inside(self.folder.parent, self.folder.name, kind, digest(key))
 
-    def get(
-        self, kind: str, key: Any, make: Callable[[], Any], save: Callable[..., object], load: Callable[..., Any]
-    ) -> tuple[Any, bool]:
+    def get(self, kind, key, make, save, load):
         """What `make()` gives, made by one process only.
 
         Args:

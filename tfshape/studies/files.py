@@ -144,7 +144,7 @@ def _costs(points, grids, rows):
     there is one number, or no target."""
     import pandas as pd
 
-    from tfshape.evaluation import costs
+    from tfshape.evaluation.results import costs
 
     groups: dict[str, list] = {}
     of_points, axes = collections.defaultdict(list), [f"grid.{name}" for name in COUNTS]
