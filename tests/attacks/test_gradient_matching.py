@@ -236,9 +236,8 @@ def test_retrained_surrogates_learn_from_the_poison_as_it_is_then(monkeypatch):
     train, seen = surrogates.train, []
 
     def recorded(problem, seed, checkpoints, data, start):
-        x, y = data.batch(300).get_single_element()
-        seen.append((tuple(seed), x.numpy()))
-        np.testing.assert_array_equal(y, BLOBS.train.y)
+        seen.append((tuple(seed), data.x))
+        np.testing.assert_array_equal(data.y, BLOBS.train.y)
         return train(problem, seed, checkpoints, data, start)
 
     monkeypatch.setattr(surrogates, "train", recorded)

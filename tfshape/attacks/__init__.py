@@ -47,8 +47,7 @@ _HELPERS = {
     "choose_target": "base",
     "control": "base",
     "finetune_set": "base",
-    "loss_gradient": "gradient_matching",
-    "matching_loss": "gradient_matching",
+    "gradient_matching": "",
     "target_rule": "",
     "training_set": "surrogates",
 }
@@ -65,6 +64,7 @@ def parse(text: str) -> Any:
 
 
 if TYPE_CHECKING:
+    from tfshape.attacks import gradient_matching as gradient_matching
     from tfshape.attacks import target_rule as target_rule
     from tfshape.attacks.adversarial_poison import AdversarialPoison as AdversarialPoison
     from tfshape.attacks.backdoor import BadNets as BadNets
@@ -85,8 +85,6 @@ if TYPE_CHECKING:
     from tfshape.attacks.feature_insertion import FeatureInsertion as FeatureInsertion
     from tfshape.attacks.gradient_canceling import GradientCanceling as GradientCanceling
     from tfshape.attacks.gradient_matching import GradientMatching as GradientMatching
-    from tfshape.attacks.gradient_matching import loss_gradient as loss_gradient
-    from tfshape.attacks.gradient_matching import matching_loss as matching_loss
     from tfshape.attacks.hidden_trigger import HiddenTrigger as HiddenTrigger
     from tfshape.attacks.influence import Influence as Influence
     from tfshape.attacks.interpolation import Interpolation as Interpolation

@@ -136,8 +136,9 @@ def _art(python, problem, bases, model):
 def _loss(model, problem, x, y):
     """The matching loss of poison on the model that both attacked, without augmentation."""
     variables = model.trainable_variables
-    target = attacks.loss_gradient(model, variables, problem.target_x(), [problem.intended_label()])
-    return float(attacks.matching_loss(attacks.loss_gradient(model, variables, x, y), target))
+    matching = attacks.gradient_matching
+    target = matching.loss_gradient(model, variables, problem.target_x(), [problem.intended_label()])
+    return float(matching.matching_loss(matching.loss_gradient(model, variables, x, y), target))
 
 
 def _successes(problem, clean, bases, x):

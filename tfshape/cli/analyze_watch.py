@@ -47,7 +47,7 @@ def watch_all(plan, studies, defenses, folder):
 def _watch(setting, poisons, choice, folder, title):
     """One training: prints its table; -> (the table, the norms that the first and the last epoch saw)."""
     from tfshape.analysis import figures
-    from tfshape.evaluation import watch
+    from tfshape.evaluation.watching import watch
 
     examples, norms = FLAGS.examples or (32 if FLAGS.every == "batch" else None), {}
 

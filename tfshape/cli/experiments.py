@@ -8,7 +8,7 @@ from absl import flags
 from tfshape import attacks, calls, checks, datasets, models, training
 from tfshape.attacks import target_rule
 from tfshape.cli import common
-from tfshape.evaluation import (
+from tfshape.evaluation.experiment import (
     DISTRIBUTE,
     ENGINES,
     KNOWLEDGE,

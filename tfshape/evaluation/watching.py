@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -15,15 +11,7 @@ from tfshape.evaluation import victims
 MEASURES = ("magnitude_ratio", "norm_ratio", "cosine", "share", "clean_cosine", "poison_cosine")
 
 
-def watch(
-    setting: Any,
-    choice: Any,
-    poisons: Any,
-    every: int | str = "epoch",
-    examples: int | None = None,
-    csv_path: str | os.PathLike | None = None,
-    callbacks: Sequence[Callable[[int, GradientArtifacts], object]] = (),
-) -> pd.DataFrame:
+def watch(setting, choice, poisons, every="epoch", examples=None, csv_path=None, callbacks=()):
     """Trains one victim on poison and looks at its gradients.
 
     Args:

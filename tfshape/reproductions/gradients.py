@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tfshape import strict_json, studies
-from tfshape.evaluation import Experiment, watch
+from tfshape.evaluation import Experiment
+from tfshape.evaluation.watching import watch
 from tfshape.reproductions.markdown import markdown
 
 FUNCTION = "tfshape.reproductions.gradients:run"
@@ -80,7 +81,7 @@ def study(folder, dataset="fashion_mnist", data_dir=None, trials=1):
                 )
                 config = {"experiment": e.of_a_trial(), "examples": examples, "defense": defense}
                 axes = {"analysis": title, "intensity": value, "defense": defense}
-                data = (studies.fingerprint_of(e.dataset, e.data_dir, e.classes),) * trials
+                data = (studies.study.fingerprint_of(e.dataset, e.data_dir, e.classes),) * trials
                 points.append(studies.Point(config, trials, axes, data, options.get("scenario")))
     return studies.Study(folder, tuple(points), FUNCTION)
 
@@ -89,7 +90,7 @@ def run(config, trial, folder):
     """Trains one victim and returns what its gradients were like at the end of every epoch. See `Study.function`."""
     plan, data = studies.trial.plan_of(config["experiment"])
     setting = dataclasses.replace(plan.settings[0], trial=trial)
-    weights = studies.trial.initial_weights(setting, data, studies.Cache(f"{folder}/cache"))
+    weights = studies.trial.initial_weights(setting, data, studies.cache.Cache(f"{folder}/cache"))
     setting = dataclasses.replace(setting, initial_weights=weights)
     poisons, _ = setting.craft(plan.counts[0])
     examples = config["examples"]

@@ -71,7 +71,7 @@ def study(folder, dataset="fashion_mnist", data_dir=None, trials=5, rates=RATES)
     """
     trials = checks.integer("trials", trials, 2, 100_000)
     rates = tuple(checks.real("rates", rate, 0, 1, above=True) for rate in rates)
-    data, points = studies.fingerprint(_clean(dataset, data_dir)), []
+    data, points = studies.study.fingerprint(_clean(dataset, data_dir)), []
     for attack, rate in [("clean", 0.0), *((attack, rate) for rate in rates for attack in ("label_flip", "slab"))]:
         values = {"attack": attack, "rate": rate}
         group = values if attack == "slab" else None  # whose trials share their poison
@@ -129,9 +129,9 @@ def _poisons(attack, rate, dataset, seed, folder):
 
     if attack != "slab":
         return craft()
-    seed, key = 0, [FUNCTION, studies.fingerprint(dataset), attack, rate, SLAB]
+    seed, key = 0, [FUNCTION, studies.study.fingerprint(dataset), attack, rate, SLAB]
     load, save = poison.Poisons.load, lambda path, poisons: poisons.save(path)
-    return studies.Cache(f"{folder}/cache").get("poisons", key, craft, save, load)[0]
+    return studies.cache.Cache(f"{folder}/cache").get("poisons", key, craft, save, load)[0]
 
 
 def read(folder):

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from tfshape import studies
-from tfshape.evaluation import Experiment, in_words
+from tfshape.evaluation import Experiment
+from tfshape.evaluation.results import in_words
 from tfshape.reproductions.markdown import markdown
 
 _ALIKE = {

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from tfshape import lazy
 
 _LAZY = {
-    "Cache": "cache",
     "Failed": "single",
     "InProcess": "local",
     "Local": "local",
@@ -20,31 +19,32 @@ _LAZY = {
     "Point": "study",
     "Store": "store",
     "Study": "study",
+    "cache": "",
     "check": "study",
-    "command": "commands",
+    "commands": "",
     "craft": "crafting",
     "evaluate": "single",
     "exists": "store",
     "experiments": "study",
     "export": "files",
-    "fingerprint": "study",
-    "fingerprint_of": "study",
     "known": "store",
     "parse": "grid",
     "pictures": "",
     "points": "grid",
     "run": "driver",
     "status": "state",
+    "study": "",
     "trial": "",
 }
 
 __all__ = [*_LAZY]  # noqa: PLE0604 (they are strings)
 
 if TYPE_CHECKING:
+    from tfshape.studies import cache as cache
+    from tfshape.studies import commands as commands
     from tfshape.studies import pictures as pictures
+    from tfshape.studies import study as study
     from tfshape.studies import trial as trial
-    from tfshape.studies.cache import Cache as Cache
-    from tfshape.studies.commands import command as command
     from tfshape.studies.crafting import craft as craft
     from tfshape.studies.driver import run as run
     from tfshape.studies.files import export as export
@@ -63,7 +63,5 @@ if TYPE_CHECKING:
     from tfshape.studies.study import Study as Study
     from tfshape.studies.study import check as check
     from tfshape.studies.study import experiments as experiments
-    from tfshape.studies.study import fingerprint as fingerprint
-    from tfshape.studies.study import fingerprint_of as fingerprint_of
 else:
     __getattr__ = lazy.getter(__name__, _LAZY)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-from collections.abc import Callable
-from typing import Any
 
 from tfshape import checks, files, folders, strict_json
 
@@ -18,19 +15,17 @@ def digest(value: object) -> str:
 class Cache:
     """A folder of finished work, shared by all processes that see it; None: nothing is kept."""
 
-    def __init__(self, folder: str | os.PathLike | None) -> None:
+    def __init__(self, folder):
         self.folder = None if folder is None else pathlib.Path(folder)
 
-    def path(self, kind: str, key: Any) -> pathlib.Path | None:
+    def path(self, kind, key):
         """Where work of this kind lies, None for nowhere; `key` is a JSON value of everything that it depends on.
         Raises ValueError for a link."""
         if self.folder is None:
             return None
         return folders.inside(self.folder.parent, self.folder.name, kind, digest(key))
 
-    def get(
-        self, kind: str, key: Any, make: Callable[[], Any], save: Callable[..., object], load: Callable[..., Any]
-    ) -> tuple[Any, bool]:
+    def get(self, kind, key, make, save, load):
         """What `make()` gives, made by one process only.
 
         Args:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterable
 
 from tfshape.evaluation import Experiment
 
 
-def command(experiment: Experiment, imports: Iterable[str] = ()) -> str:
+def command(experiment, imports=()):
     """The `bin/evaluate` command line of an experiment: the flags that are not as by default.
 
     imports: names of the files and modules that --import is to name.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfshape import folders, graphs, imports
-from tfshape.evaluation import Plan
+from tfshape.evaluation.run import Plan
 from tfshape.studies import driver
 from tfshape.studies.single import Failures
 from tfshape.studies.trial import plan_of

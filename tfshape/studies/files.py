@@ -145,7 +145,7 @@ def _costs(points, grids, victims):
     there is one number, or no target."""
     import pandas as pd
 
-    from tfshape.evaluation import costs
+    from tfshape.evaluation.results import costs
 
     groups: dict[str, list] = {}
     axes = [f"grid.{name}" for name in COUNTS]

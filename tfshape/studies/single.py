@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tfshape import evaluation, folders, imports, strict_json
-from tfshape.evaluation import POISONS, Experiment, Results, accounting
+from tfshape.evaluation import Experiment, Results, accounting
+from tfshape.evaluation.results import POISONS
 from tfshape.provenance import provenance
 from tfshape.studies import driver
 from tfshape.studies.local import InProcess
@@ -106,7 +107,7 @@ class _Rows(Failures):
     def __init__(self, results, plan, folder):
         super().__init__()
         self._results, self._folder = results, folder
-        self._victims = evaluation.victims_of(results.experiment, plan.defenses, plan.counts)
+        self._victims = evaluation.run.victims_of(results.experiment, plan.defenses, plan.counts)
         self._trials = range(len(plan.settings))
         if folder is not None:
             folders.inside(folder, "cache")

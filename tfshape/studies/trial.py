@@ -82,7 +82,7 @@ class Work:
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
         weights = initial_weights(self.setting, data, self._cache)
         self.setting = dataclasses.replace(self.setting, initial_weights=weights)
-        self.victims = evaluation.victims_of(e, self._plan.defenses, self._plan.counts)
+        self.victims = evaluation.run.victims_of(e, self._plan.defenses, self._plan.counts)
         self.poisons, self.crafted, self._found, self.known = [], 0, {}, {}
         self._last: tuple[Any, Any] = None, None
         self._saved = None if self._plan.saved is None else self._plan.saved[trial]
