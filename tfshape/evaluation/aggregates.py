@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tfshape.evaluation import accounting, statistics
+from tfshape.evaluation import accounting, frontier, statistics
 from tfshape.evaluation.records import DefenseRecord, VictimRecord, pairs
 
 
@@ -63,6 +63,33 @@ def ratio(defense: DefenseRecord, part: str, whole: str) -> float:
     victims = [victim for victim in defense.poison if victim.dropped is not None]
     total = sum(getattr(victim, whole) for victim in victims)
     return sum(getattr(victim, part) for victim in victims) / total if total else math.nan
+
+
+def at_equal_accuracy(defense: DefenseRecord, data: str = "poison") -> frontier.Comparison | None:
+    """A defense beside undefended training stopped at its accuracy; None for undefended training itself."""
+    if defense.first.defense == "none":
+        return None
+    mine, theirs = defense.on(data), [victim for victim in defense.undefended if victim.data == "poison"]
+    rows, undefended = ([vars(victim) for victim in victims] for victims in (mine, theirs))
+    if defense.first.success is None:
+        rows = frontier.harm(rows, map(vars, defense.control))
+        undefended = frontier.harm(undefended, (vars(v) for v in defense.undefended if v.data == "control"))
+    return frontier.compare(rows, undefended)
+
+
+def equal_accuracy(defense: DefenseRecord) -> float:
+    found = at_equal_accuracy(defense)
+    return math.nan if found is None else found.undefended
+
+
+def beyond_accuracy(defense: DefenseRecord, data: str = "poison") -> tuple[float, float, float]:
+    found = at_equal_accuracy(defense, data)
+    return (math.nan, math.nan, math.nan) if found is None else (found.beyond, found.low, found.high)
+
+
+def beyond_accuracy_p(defense: DefenseRecord) -> float:
+    found = at_equal_accuracy(defense)
+    return math.nan if found is None else found.p_value
 
 
 def ceiling(defense: DefenseRecord) -> float:

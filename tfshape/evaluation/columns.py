@@ -255,6 +255,30 @@ COLUMNS: tuple[Column, ...] = (
         when=_no_success_rate,
     ),
     Column(
+        "undefended_at_equal_accuracy",
+        "Attack success rate of undefended training that is stopped early, at the accuracy of this defense; for "
+        "indiscriminate attacks the accuracy that it loses, at equal accuracy without the attack.",
+        "undefended at equal accuracy",
+        place=SUCCESS,
+        of=aggregates.equal_accuracy,
+    ),
+    Column(
+        "beyond_accuracy",
+        "How far the defense lowers (negative) or raises that, paired by trial.",
+        "beyond accuracy",
+        place=SUCCESS,
+        of=aggregates.beyond_accuracy,
+        interval=True,
+        form="+.3f",
+    ),
+    Column(
+        "beyond_accuracy_p",
+        "Two-sided p-value of `beyond_accuracy`, of this row alone.",
+        "p",
+        place=SUCCESS,
+        of=aggregates.beyond_accuracy_p,
+    ),
+    Column(
         "detection_precision",
         "Which share of the examples that the defense removed was poison.",
         "precision",

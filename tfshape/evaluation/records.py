@@ -44,6 +44,8 @@ class VictimRecord:
         success: whether the attack succeeded, or on which share of test examples; None for indiscriminate attacks.
         count: how many poisons were asked for; None for saved poison.
         crafting_seconds: that crafting the poison took; None if it was there already.
+        checkpoints: [steps, accuracy, success] at about twenty moments of the training, the last at its end; only of
+            undefended victims, and on one device. Looking at a victim takes a quarter to a half of its training's time.
     """
 
     trial: int
@@ -72,6 +74,7 @@ class VictimRecord:
     success: bool | float | None = None
     count: int | None = None
     crafting_seconds: float | None = None
+    checkpoints: list | None = None
 
     @property
     def key(self) -> tuple[int, int | None, str, str]:
@@ -97,6 +100,7 @@ class VictimRecord:
             _require("class_accuracy", all(value is None or type(value) in _KINDS["float"] for value in accuracies))
         for name, kinds, required in _fields():
             _require(name, type(row[name]) in kinds or not kinds if name in row else not required)
+        _require("checkpoints", all(map(_is_checkpoint, row.get("checkpoints") or ())))
         return cls(**{name: row[name] for name, *_ in _fields() if name in row})
 
 
@@ -111,6 +115,11 @@ def _fields():
         )
         for field in dataclasses.fields(VictimRecord)
     ]
+
+
+def _is_checkpoint(value):
+    kinds = (int,), _KINDS["float"], (bool, int, float, type(None))
+    return isinstance(value, list) and len(value) == 3 and all(type(part) in kind for part, kind in zip(value, kinds))
 
 
 def _require(name, good):

@@ -171,16 +171,17 @@ def train_and_measure(setting, choice, data, poisons, known=None, examples=None)
     e, dataset, shaper = setting.experiment, setting.dataset, choice.shaper
     x, y, is_poison = examples or setting.examples(data, poisons)
     known = {} if known is None else known
+    aimed, labels, intended = setting.aims(poisons)
     place, digest = (choice.name, data == "control"), _digest(x, y)
     if place not in known or known[place][0] != digest:
         start = time.perf_counter()
-        trained = _train(setting, choice, x, y)
+        aims = (aimed, intended) if looked_at(setting, choice, data) else None
+        trained = _train(setting, choice, x, y, aims)
         known[place] = digest, trained, time.perf_counter() - start
-    (predict, kept, certificate), seconds = known[place][1:]
-    predicted = predict(dataset.test.x).argmax(axis=1)
-    right = predicted == dataset.test.y
+    (predict, kept, certificate, checkpoints), seconds = known[place][1:]
+    right = predict(dataset.test.x).argmax(axis=1) == dataset.test.y
     scheme = accounting.sampling(e, shaper)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"checkpoints": checkpoints}
     if e.poisons is not None:  # the experiment's own attack crafted none of it
         found["attack"] = poisons.attack or "foreign"
     if kept is not None:
@@ -190,15 +191,13 @@ def train_and_measure(setting, choice, data, poisons, known=None, examples=None)
     if certificate is not None:
         withstood = certificate(dataset.test.x, dataset.test.y)
         found["certified_accuracy"] = float((withstood >= _changes(poisons, dataset)).mean())
-    aimed, labels, intended = setting.aims(poisons)
     if len(intended):
         answers = predict(aimed).argmax(axis=1)
-        obeyed, backdoor = answers == intended, setting.attack.kind == "backdoor"
-        if not backdoor:
+        if setting.attack.kind != "backdoor":
             found["target_index"] = poisons.config.get("target_index", [None])[0]
             found["true_label"], found["intended_label"] = int(labels[0]), int(intended[0])
             found["predicted_label"] = int(answers[0])
-        found["success"] = float(obeyed.mean()) if backdoor else bool(obeyed.all())
+        found["success"] = _success(setting, answers, intended)
     record = VictimRecord(
         trial=setting.trial,
         defense=choice.name,
@@ -219,14 +218,45 @@ def train_and_measure(setting, choice, data, poisons, known=None, examples=None)
     return record.to_dict()
 
 
+def _success(setting, answers, intended):
+    """Whether victims do what the attacker wants, or of a backdoor on which share of the inputs; None without any."""
+    if not len(intended):
+        return None
+    obeyed = answers == intended
+    return float(obeyed.mean()) if setting.attack.kind == "backdoor" else bool(obeyed.all())
+
+
+def looked_at(setting, choice, data):
+    """Whether a victim is looked at through its training: an undefended one, to which `frontier` compares defenses."""
+    undefended = choice.shaper is None and choice.sanitiser is None
+    return undefended and (data == "poison" or setting.attack.kind == "indiscriminate")
+
+
+def looks(setting, aims):
+    """-> (a list to be filled, a function of a step and a model that adds [step, accuracy, success] to it).
+
+    aims: what the victim shall get wrong, and the intended classes.
+    """
+    found: list = []
+    test, (aimed, intended) = setting.dataset.test, aims
+
+    def look(step, model):
+        right = models.predict(model, test.x).argmax(axis=1) == test.y
+        answers = models.predict(model, aimed).argmax(axis=1) if len(intended) else None
+        found.append([step, float(right.mean()), _success(setting, answers, intended)])
+
+    return found, look
+
+
 def _share(right):
     """The mean of booleans, or None if there are none."""
     return float(right.mean()) if right.size else None
 
 
 def remember(known, choice, data, x, y, trained, seconds):
-    """Keeps in `known` a victim for `train_and_measure` to find: of this defense, data and examples; `trained` is what
-    `ts.defenses.Trained` has: (predict, kept, certificate), the last two perhaps None."""
+    """Keeps in `known` a victim for `train_and_measure` to find: of this defense, data and examples; `trained` is
+    (predict, kept, certificate) as `ts.defenses.Trained` has them, and its checkpoints, all but the first perhaps
+    None."""
     known[choice.name, data == "control"] = _digest(x, y), trained, seconds
 
 
@@ -244,21 +274,23 @@ def _changes(poisons, dataset):
     return int(np.where(inserted | ~moved, 1, 2).sum())
 
 
-def _train(setting, choice, x, y):
-    """-> (predict, kept, certificate), as `ts.defenses.Trained` has them."""
+def _train(setting, choice, x, y, aims):
+    """-> (predict, kept, certificate, checkpoints), as `remember` has them; checkpoints with `aims`, as in `looks`."""
     if choice.sanitiser is not None:
         e, seed = setting.experiment, setting.seed("victim")
         trained = choice.sanitiser.train(setting.new_victim, x, y, setting.dataset.num_classes, recipe(e), seed)
-        return trained.predict, trained.kept, trained.certificate
+        return trained.predict, trained.kept, trained.certificate, None
     model = setting.new_victim()
-    train(setting, choice.shaper, model, x, y)
-    return functools.partial(models.predict, model), None, None
+    checkpoints, look = (None, None) if aims is None else looks(setting, aims)
+    train(setting, choice.shaper, model, x, y, look=look)
+    return functools.partial(models.predict, model), None, None, checkpoints or None
 
 
-def train(setting, shaper, model, x, y, callbacks=()):
+def train(setting, shaper, model, x, y, callbacks=(), look=None):
     """Trains a victim in place, on x [N, ...] and y [N], shaped by `shaper`; None: undefended.
 
-    model: as `setting.new_victim()` gives it. callbacks: `keras.callbacks.Callback`s.
+    model: as `setting.new_victim()` gives it. callbacks: `keras.callbacks.Callback`s. look: as in `programs.fit`; it is
+    not called where several devices train a victim.
     """
     e, seed = setting.experiment, setting.seed("victim")
     scheme = accounting.sampling(e, shaper)
@@ -269,9 +301,14 @@ def train(setting, shaper, model, x, y, callbacks=()):
     if found is None:
         wrap = functools.partial(_shaped, setting=setting, shaper=shaper, seed=seed, scheme=scheme)
         if callbacks or e.engine != "fast":  # these may keep the model, or hold a state of their own
+            if look is not None:
+                plan = recipe(e)
+                steps = len(y) // plan.batch_size * plan.epochs
+                callbacks = [*callbacks, training.looks.Looks(model, steps, 1, look)]
             training.fit(wrap(model), datasets.Split(x, y).as_dataset(), recipe(e), order, callbacks, sampling=scheme)
         else:
-            programs.fit(model, x, y, recipe(e), order, sampling=scheme, wrap=wrap, kind=(shaper, scheme, hidden))
+            kind = shaper, scheme, hidden
+            programs.fit(model, x, y, recipe(e), order, sampling=scheme, wrap=wrap, kind=kind, look=look)
         return
     digest = zlib.crc32(_digest(x, y))
     words = "processes that craft the same poison; these do not, so give them one by poisons"

@@ -64,10 +64,14 @@ def _train_together(works, count, name, data):
     start, e = time.perf_counter(), works[0].setting.experiment
     models = [work.setting.new_victim() for work in works]
     seeds, scheme = [work.setting.seed("victim") for work in works], accounting.sampling(e, choice.shaper)
-    stacking.train(models, [choice.shaper] * len(works), victims.recipe(e), seeds, examples, scheme)
+    shapers, looks, checkpoints = [choice.shaper] * len(works), None, [None] * len(works)
+    if victims.looked_at(works[0].setting, choice, data):
+        pairs = [victims.looks(work.setting, work.aims(count, name, data)) for work in works]
+        checkpoints, looks = ([pair[place] for pair in pairs] for place in (0, 1))
+    stacking.train(models, shapers, victims.recipe(e), seeds, examples, scheme, looks=looks)
     seconds = (time.perf_counter() - start) / len(works)
-    for work, model, (x, y) in zip(works, models, examples):
-        trained = functools.partial(predict, model), None, None
+    for work, model, (x, y), found in zip(works, models, examples, checkpoints):
+        trained = functools.partial(predict, model), None, None, found
         victims.remember(work.known, choice, data, x, y, trained, seconds)
 
 
@@ -116,6 +120,12 @@ class Work:
             poisons, _ = self._poisons(count, name if data == "adaptive" else None)
             self._last = (count, name, data), self.setting.examples(data, poisons)
         return self._last[1]
+
+    def aims(self, count, name, data):
+        """What a victim shall get wrong, and the intended classes."""
+        poisons, _ = self._poisons(count, name if data == "adaptive" else None)
+        aimed, _, intended = self.setting.aims(poisons)
+        return aimed, intended
 
     def _key(self, count, name, data):
         return [*self._common, self._depends, count, name, data]

@@ -14,9 +14,9 @@ from tfshape.training import distribution, programs
 from tfshape.training.fitting import OPTIMIZERS, Recipe, fit
 from tfshape.training.starting import starting_model
 
-__all__ = ["OPTIMIZERS", "Recipe", "distribution", "fit", "programs", "stacking", "starting_model"]
+__all__ = ["OPTIMIZERS", "Recipe", "distribution", "fit", "looks", "programs", "stacking", "starting_model"]
 
 if TYPE_CHECKING:
-    from tfshape.training import stacking
+    from tfshape.training import looks, stacking
 else:
-    __getattr__ = lazy.getter(__name__, {"stacking": ""})
+    __getattr__ = lazy.getter(__name__, {"looks": "", "stacking": ""})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ def fit(
     sampling: str = "shuffle",
     wrap: Callable[[Any], Any] | None = None,
     kind: Hashable = None,
+    look: Callable[[int, Any], object] | None = None,
 ) -> None:
     """Trains a model in place; the result is that of `ts.training.fit(wrap(model), …)` on (x, y), bit by bit.
 
@@ -52,21 +54,30 @@ def fit(
         it gives has a seed, `reseed` is called with `seed`, which must be the one it has.
       sampling: a name in `ts.privacy.sampling.SAMPLERS`.
       kind: tells `wrap` from every other one.
+      look: function of the number of steps done and the model as it is then, called about twenty times, at last at the
+        end of training, see `looks.moments`; without callbacks that count epochs.
     """
     wrap, seed = wrap or (lambda model: model), checks.integer("seed", seed, 0, 2**32 - 1)
     with _fed(x, y, recipe, seed, sampling) as feed:
-        at_once = _at_once(feed.steps, callbacks)
+        plan, steps = recipe, feed.steps
+        if look is None:
+            at_once, watch = _at_once(steps, callbacks), lambda model, at_once: callbacks
+        else:
+            from tfshape.training.looks import Looks, stride
+
+            plan, steps = dataclasses.replace(recipe, epochs=1), steps * recipe.epochs
+            at_once, watch = stride(steps), lambda model, at_once: [*callbacks, Looks(model, steps, at_once, look)]
         key = _key(model, feed.batches, recipe, at_once, kind)
         if key is None:
             fitting.seed_everything(seed)
             trained = wrap(model)
             fitting.compile_for(trained, recipe, feed.batches)
-            fitting.run(trained, recipe, feed.batches, feed.steps, callbacks)
+            fitting.run(trained, plan, feed.batches, steps, watch(model, 1))
             return
         # No global seed is set, for nothing here depends on it: to set one makes TensorFlow prepare all functions anew.
         program = _programs.pop(key, None) or _Program(model, wrap, recipe, feed.batches, at_once)
         program.start(model.get_weights(), seed)
-        fitting.run(program.trained, recipe, feed.batches, feed.steps, callbacks)
+        fitting.run(program.trained, plan, feed.batches, steps, watch(program.model, at_once))
         model.set_weights(program.model.get_weights())
         _keep(_programs, key, program)
 

@@ -19,6 +19,7 @@ from tfshape import graphs, shaping
 from tfshape.gradients import scaling
 from tfshape.privacy.sampling import SAMPLERS, permutation
 from tfshape.shaping import noise
+from tfshape.training.looks import moments, stride
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
 
@@ -44,7 +45,7 @@ def can(setting, choice):
     return known and e.engine == "fast" and _dense_only(layers)
 
 
-def train(models, shapers, recipe, seeds, examples, scheme, test=None):
+def train(models, shapers, recipe, seeds, examples, scheme, test=None, looks=None):
     """Trains K models of one architecture in place, each as `ts.training.fit(ts.shape(…))` would; see `can`.
 
     Args:
@@ -55,6 +56,7 @@ def train(models, shapers, recipe, seeds, examples, scheme, test=None):
         examples: for each what it trains on: (x [N, ...], y [N]), N the same for all; or one such pair for all.
         scheme: how batches are drawn, a name in `ts.privacy.sampling.SAMPLERS`.
         test: a `ts.datasets.Split`; None: measure nothing.
+        looks: for each a function, called through the training as `look` is in `programs.fit`; None, or without `test`.
 
     Returns:
         Accuracies on `test` after each epoch, float32 [epochs, K]; None without one.
@@ -80,15 +82,18 @@ def train(models, shapers, recipe, seeds, examples, scheme, test=None):
     fixed = [tf.constant(seeds, tf.int64), *numbers, *each]
     x = tf.constant(np.reshape(x, [*np.shape(y), -1]) if _dense_only(layers) else x)
     y, steps = tf.constant(y), rows.shape[-2]
-    parts, found = (1 if test is None else recipe.epochs), []
-    for part in range(parts):
-        now = np.s_[..., part * steps // parts : (part + 1) * steps // parts, :]
-        start = tf.constant(part * steps // parts)
-        state = run(x, y, tf.constant(rows[now]), tf.constant(marks[now]), state, start, *fixed)
+    found, watched = [], moments(steps) if looks else ()
+    length = stride(steps) if looks else steps if test is None else steps // recipe.epochs
+    for begin in range(0, steps, length):
+        now = np.s_[..., begin : begin + length, :]
+        state = run(x, y, tf.constant(rows[now]), tf.constant(marks[now]), state, tf.constant(begin), *fixed)
         if test is not None:
             found.append(_accuracies(layers, state[0], test))
-    for k, model in enumerate(models):
-        model.set_weights([np.asarray(array[k]) for array in state[0]])
+        if begin + length == steps or begin + length in watched:
+            for k, model in enumerate(models):
+                model.set_weights([np.asarray(array[k]) for array in state[0]])
+                if looks:
+                    looks[k](begin + length, model)
     return None if test is None else np.stack(found)
 
 
