@@ -67,11 +67,11 @@ def test_interrupted_run_keeps_what_it_finished_and_goes_on(small, tmp_path, mon
     whole = ts.evaluate(experiment)
     trained, train = [], victims.train
 
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         trained.append(arguments)
         if len(trained) == 4:
             raise KeyboardInterrupt
-        train(*arguments)
+        train(*arguments, **options)
 
     monkeypatch.setattr(victims, "train", interrupt)
     with pytest.raises(KeyboardInterrupt):  # while the second victim of the second trial is trained

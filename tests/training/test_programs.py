@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfshape as ts
 from tfshape import models, training
-from tfshape.training import fitting, programs
+from tfshape.training import fitting, looks, programs
 
 X = np.random.default_rng(0).random((96, 6, 6, 1)).astype("float32")
 Y = np.arange(96) % 3
@@ -121,3 +121,20 @@ def test_examples_are_let_go_after_a_training():
     train("lr", 1)
     assert all(tf.size(variable) == 0 for feed in programs._feeds.values() for variable in feed._arrays)
     assert len(programs._feeds) <= programs._KEPT
+
+
+@pytest.mark.parametrize(("name", "shaping", "sampling"), KINDS)
+def test_looks_change_no_bit_and_see_the_model_as_it_trains(name, shaping, sampling):
+    seen, build = [], functools.partial(models.build, name, (6, 6, 1), 3)
+
+    def look(step, model):
+        seen.append((step, model.get_weights()))
+
+    trained = train(name, 1, shaping, sampling, fit=functools.partial(programs.fit, look=look))
+    steps = len(Y) // RECIPE.batch_size * RECIPE.epochs
+    assert [step for step, _ in seen] == looks.moments(steps) and seen[-1][0] == steps
+    for expected, end, plain in zip(trained, seen[-1][1], train(name, 1, shaping, sampling)):
+        np.testing.assert_array_equal(end, expected)
+        np.testing.assert_array_equal(plain, expected)
+    assert any((a != b).any() for a, b in zip(seen[0][1], trained))
+    assert any((a != b).any() for a, b in zip(seen[0][1], build(seed=1).get_weights()))
