@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 from tfshape import lazy
 from tfshape.evaluation.experiment import Experiment
 
-__all__ = ["Experiment", "Results", "evaluate", "plan"]
+__all__ = ["Column", "DefenseRecord", "Experiment", "Results", "VictimRecord", "evaluate", "plan"]
 
 _LAZY = {
+    "Column": "columns",
+    "DefenseRecord": "records",
     "Results": "results",
+    "VictimRecord": "records",
     "evaluate": "run",
     "plan": "run",
 }  # they load TensorFlow, which flags are checked without
 
 if TYPE_CHECKING:
+    from tfshape.evaluation.columns import Column
+    from tfshape.evaluation.records import DefenseRecord, VictimRecord
     from tfshape.evaluation.results import Results
     from tfshape.evaluation.run import evaluate, plan
 else:
