@@ -75,6 +75,15 @@ def test_a_column_is_one_entry(tmp_path, monkeypatch):
     )
 
 
+def test_a_column_of_your_own_has_a_name_of_its_own(monkeypatch):
+    monkeypatch.setattr(columns, "COLUMNS", columns.COLUMNS)
+    mine = columns.register(columns.Column("seed_squared", "The seed times itself.", of=lambda defense: 1))
+    assert columns.COLUMNS[-1] is mine
+    for name in ("seed_squared", "asr", "asr_low"):
+        with pytest.raises(ValueError, match=f"^name must be one that no other column has, got '{name}'$"):
+            columns.register(columns.Column(name, "Taken."))
+
+
 def test_the_page_of_files_has_every_column():
     text = pages((ROOT / "docs/reference/files.md").read_text("utf-8"))
     assert "{{columns}}" not in text

@@ -11,6 +11,8 @@ from tfshape.evaluation import experiment
 from tfshape.evaluation.experiment import Experiment
 
 _LAZY = {
+    "Column": "columns",
+    "DefenseRecord": "records",
     "Results": "results",
     "VictimRecord": "records",
     "accounting": "",
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from tfshape.evaluation import statistics as statistics
     from tfshape.evaluation import victims as victims
     from tfshape.evaluation import watching as watching
+    from tfshape.evaluation.columns import Column as Column
+    from tfshape.evaluation.records import DefenseRecord as DefenseRecord
     from tfshape.evaluation.records import VictimRecord as VictimRecord
     from tfshape.evaluation.results import Results as Results
     from tfshape.evaluation.run import plan as plan

@@ -18,6 +18,7 @@ def mean(victims: Iterable[VictimRecord], name: str) -> float:
 
 
 def accuracy(defense: DefenseRecord, data: str) -> tuple[float, float, float]:
+    """Mean accuracy on clean test examples, and its interval."""
     victims = defense.on(data)
     low, high = np.clip(statistics.mean_interval([victim.accuracy for victim in victims]), 0, 1)
     return mean(victims, "accuracy"), low, high
@@ -32,11 +33,13 @@ def _binary(wins):
 
 
 def successes(defense: DefenseRecord, data: str) -> float:
+    """In how many trials the attack succeeded; NaN where that is a share."""
     wins = _wins(defense, data)
     return sum(wins) if wins and _binary(wins) else math.nan
 
 
 def success_rate(defense: DefenseRecord, data: str) -> tuple[float, float, float]:
+    """The attack success rate, and its interval."""
     wins = _wins(defense, data)
     interval = statistics.wilson(sum(wins), len(wins)) if _binary(wins) else statistics.mean_interval(wins)
     low, high = np.clip(interval, 0, 1)
@@ -44,6 +47,7 @@ def success_rate(defense: DefenseRecord, data: str) -> tuple[float, float, float
 
 
 def accuracy_loss(defense: DefenseRecord) -> tuple[float, float, float]:
+    """Mean accuracy without the attack less that with it, in pairs, and its interval."""
     losses = [clean.accuracy - victim.accuracy for victim, clean in pairs(defense.poison, defense.control)]
     return (float(np.mean(losses)) if losses else math.nan, *statistics.mean_interval(losses))
 
@@ -55,6 +59,7 @@ def of_classes(victims: Iterable[VictimRecord]) -> list[float]:
 
 
 def worst_class(defense: DefenseRecord) -> float:
+    """The least mean accuracy of any class."""
     return min((mean for mean in of_classes(defense.poison) if not math.isnan(mean)), default=math.nan)
 
 

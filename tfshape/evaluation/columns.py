@@ -1,7 +1,7 @@
 """The columns of `results.csv`, each of them one entry of `COLUMNS`: what is printed, reported and documented follows.
 
 To add one, add a `Column`. Its `of` is given a `DefenseRecord`, which holds the victims of the defense and those of
-undefended training; `pairs` puts victims of the same trial side by side.
+undefended training; `pairs` puts victims of the same trial side by side. `register` adds one from outside this file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tfshape import checks
 from tfshape.evaluation import aggregates
 from tfshape.evaluation.records import SCHEMA, DefenseRecord
 
@@ -33,6 +34,10 @@ def plain(value: Any) -> str:
 def epsilon(value: float) -> str:
     """Epsilon in words."""
     return f"{value:.2f}" if value < 1000 or math.isinf(value) else f"{value:.1e}"
+
+
+def _always(frame: pd.DataFrame) -> bool:
+    return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Column:
     out_of: tuple[str, str] | None = None
     tables: tuple[str, ...] = (CONSOLE, REPORT)
     varying: tuple[str, ...] = ()
-    when: Callable[[pd.DataFrame], Any] = lambda frame: True
+    when: Callable[[pd.DataFrame], Any] = _always
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,7 +93,16 @@ class Column:
         return f"{words} [{low:.3f}, {high:.3f}]"
 
 
-def summarise(defense: DefenseRecord) -> dict[str, Any]:
+def register(column: Column) -> Column:
+    """Adds a column of your own after the others. Raises ValueError if another column has its name."""
+    global COLUMNS
+    taken = [name for other in COLUMNS for name in other.names]
+    checks.require("name", not {*taken} & {*column.names}, "one that no other column has", column.name)
+    COLUMNS = (*COLUMNS, column)
+    return column
+
+
+def summarize(defense: DefenseRecord) -> dict[str, Any]:
     """The row of `results.csv` of a defense."""
     found: dict[str, Any] = {}
     for column in COLUMNS:

@@ -149,7 +149,7 @@ class Results:
 
     def summaries(self) -> list[dict[str, Any]]:
         """The rows of `frame`, as dicts."""
-        return [columns.summarise(defense) for defense in records.defenses(self.experiment, self.records)]
+        return [columns.summarize(defense) for defense in records.defenses(self.experiment, self.records)]
 
     def cost(self) -> pd.DataFrame:
         """The adversary's cost in words: see `costs`. For experiments with several numbers of poisons and a target."""

@@ -15,7 +15,7 @@ import pathlib
 from typing import Any
 
 from tfshape import atomic, folders, imports, strict_json, tables
-from tfshape.evaluation import Experiment, VictimRecord
+from tfshape.evaluation import Experiment
 from tfshape.provenance import provenance
 from tfshape.studies.cache import digest
 from tfshape.studies.commands import command
@@ -109,9 +109,9 @@ def _of_experiments(points, grids, results, names):
     """The tables that studies of experiments have beside that of their trials: a dict of file to pandas.DataFrame."""
     import pandas as pd
 
-    from tfshape.evaluation import Results
+    from tfshape.evaluation import Results, VictimRecord
 
-    victims: dict[int, list[VictimRecord]] = {}
+    victims: dict[int, list] = {}
     rows, summary, poisons, artifacts = [], [], [], []
     for point in points:
         number, config, mine = point["point"], strict_json.loads(point["config"]), results[point["point"]]
