@@ -12,10 +12,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tfshape import checks
+
+REQUIRED: Any = dataclasses.MISSING  # the default of an option that has none
 
 
 class Checked:
@@ -26,10 +28,23 @@ class Checked:
     """
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value, rule = getattr(self, field.name), field.metadata
-            if "check" in rule and not (rule["optional"] and value is None):
-                rule["check"](field.name, value)
+        list(checked(self))
+
+
+class Plain:
+    """As `Checked`; NumPy scalars become Python numbers, and integers that stand for numbers floats."""
+
+    def __post_init__(self) -> None:
+        for name, value in checked(self):
+            object.__setattr__(self, name, value)
+
+
+def checked(options: Any) -> Iterator[tuple[str, Any]]:
+    """The name of each declared option of a dataclass, and its value as its check gives it; None is left out."""
+    for field in dataclasses.fields(options):
+        value, rule = getattr(options, field.name), field.metadata
+        if "check" in rule and not (rule["optional"] and value is None):
+            yield field.name, rule["check"](field.name, value)
 
 
 def integer(default: Any, low: int | None = None, high: int | None = None, optional: bool = False) -> Any:

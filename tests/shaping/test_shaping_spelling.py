@@ -104,7 +104,7 @@ def test_other_ways_to_write():
             "orient(reference='mean')",
             "reference must be one of batch_mean, momentum, geometric_median or an .npz file, got 'mean'",
         ),
-        ("orient(drop=1)", "drop must be True or False, got 1"),
+        ("orient(drop=1)", "drop must be one of True, False, got 1"),
         ("orient(decay=1)", "decay must be"),
         ("geometric_median(0)", "iterations must be an integer >= 1, got 0"),
         ("geometric_median(smoothing=0)", "smoothing must be"),

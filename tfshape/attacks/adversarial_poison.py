@@ -28,9 +28,6 @@ class AdversarialPoison(base.Attack):
         one; or "untargeted", up the loss of the own class.
       steps: int >= 1. step_size: > 0, the first step of an entry as a share of eps; it falls linearly to 0.
       ensemble: int >= 1, clean surrogates that take turns.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     objective: str = options.choice("targeted", ("targeted", "untargeted"))

@@ -159,9 +159,6 @@ class BadNets(_Stamped, PatchBackdoor):
       size, value, position: as `ts.poison.patch` takes them.
       clean_label: bool, stamps examples of the target class (Turner et al. 2019, arXiv 1912.02771, section 3), not of
         the others.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     clean_label: bool = options.flag(False)
@@ -177,9 +174,6 @@ class Blend(_Stamped, Backdoor):
       target_class, clean_label: as in `BadNets`.
       alpha: the pattern's share, in (0, 1], as `ts.poison.blend` takes it.
       pattern_seed: int >= 0 that draws the pattern.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     alpha: float = 0.2
@@ -200,9 +194,6 @@ class Sinusoid(_Stamped, Backdoor):
     Attributes:
       target_class, clean_label: as in `BadNets`.
       delta, frequency: as `ts.poison.sinusoid` takes them.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     delta: float = 20 / 255
@@ -224,9 +215,6 @@ class Warp(_Stamped, Backdoor):
       target_class, clean_label: as in `BadNets`.
       strength, grid: as `ts.poison.warp` takes them.
       pattern_seed: int >= 0 that draws the field.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     strength: float = 0.5

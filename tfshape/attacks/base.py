@@ -151,7 +151,7 @@ class Problem:
 class Attack(options.Checked):
     """What every attack is: a frozen dataclass of options that derives from this, with `name`, `kind` and `craft`.
 
-    Options that `tfshape.options` declares are checked when an attack is made.
+    Options that `tfshape.options` declares are checked when an attack is made, which raises ValueError for a bad value.
 
     Attributes:
       name: str, by which `ts.attacks.get` and the flags know it.

@@ -20,9 +20,6 @@ class BullseyePolytope(convex_polytope.ConvexPolytope):
     (section III-B has the mean of the targets' features, whose objective differs by a constant).
 
     Attributes: as of `ConvexPolytope`, whose coefficients are fixed here.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     coefficient_steps: ClassVar[int] = 0  # type: ignore[misc]  # an option there; here all coefficients stay equal

@@ -24,9 +24,6 @@ class CleanLabelBackdoor(backdoor.PatchBackdoor):
       steps: int >= 1, of gradient ascent.
       step_size: in (0, 2], of a pixel, as a share of eps.
       ensemble: int >= 1, the attacker's models, whose losses are averaged.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     steps: int = options.integer(40, 1)

@@ -30,9 +30,6 @@ class ConvexPolytope(base.Targeted):
         (section 3.3, for victims that train all of theirs).
       ensemble: int >= 1, surrogates, as far as the attacker has to train any.
       base_rule: "nearest", the examples with features nearest to the target's, or "random".
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     steps: int = options.integer(400, 1)

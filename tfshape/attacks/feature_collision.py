@@ -30,9 +30,6 @@ class FeatureCollision(base.Targeted):
       opacity: from 0 to below 1, of the target's watermark in the base example (section 4.2), itself within eps.
       ensemble: int >= 1, surrogates, as far as the attacker has to train any.
       base_rule: "nearest", the examples with features nearest to the target's, or "random".
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     steps: int = options.integer(500, 1)

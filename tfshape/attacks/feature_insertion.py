@@ -12,9 +12,6 @@ class FeatureInsertion(backdoor.BadNets):
     Attributes:
       size: int >= 1, the patch's side in pixels.
       target_class, position, clean_label: as in `BadNets`.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     size: int = 4

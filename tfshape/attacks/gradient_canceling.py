@@ -38,9 +38,6 @@ class GradientCanceling(base.Attack):
         0.025 and 0.00625 the one whose poison costs a model of the attacker's the most accuracy on the clean data.
       corruption_steps: int >= 1.
       steps: int >= 1, of Adam. learning_rate: > 0, in inputs of [0, 1].
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     corruption: float | None = options.real(None, 0, above=True, optional=True)

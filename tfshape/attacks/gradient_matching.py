@@ -38,9 +38,6 @@ class GradientMatching(search.Searched):
       augment: bool, matches gradients of randomly shifted and mirrored poison, by up to 1/16 of the side; images only.
       base_rule: "gradient_norm", the examples with the largest gradients on the clean surrogates (Geiping et al.,
         appendix), or "random".
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     layers: str = options.choice("dense", LAYERS)

@@ -29,9 +29,6 @@ class HiddenTrigger(backdoor.PatchBackdoor):
       steps: int >= 1, of descent a round.
       step_size: in (0, 2], of a pixel, as a share of eps; it falls linearly to 0 over the rounds.
       ensemble: int >= 1, the attacker's models where it does not know the victim's.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     rounds: int = options.integer(10, 1)

@@ -28,9 +28,6 @@ class Influence(linear.Linear):
       l2: > 0, the regularisation of the attacker's model, whose loss is a mean over the clean examples.
       quantile: share in (0, 1] of each class's clean examples that the sphere and the slab filter keep; the points pass
         both.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     steps: int = options.integer(40, 1)

@@ -18,9 +18,6 @@ class Interpolation(base.Attack):
     Attributes:
       alpha: 0 to 1; at 0 the poison is clean copies.
       base_class, other_class: two different classes, whose label the poison has and which is mixed in.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     alpha: float = options.real(0.5, 0, 1)

@@ -33,9 +33,6 @@ class Kkt(linear.Linear):
       l2: > 0, the regularisation of the attacker's model, whose loss is a mean over the clean examples.
       quantile: share in (0, 1] of each class's clean examples that the sphere and the slab filter keep; the points pass
         both.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     decoys: int = options.integer(4, 1, 8)

@@ -26,9 +26,6 @@ class LabelFlip(base.Attack):
           likeliest where it errs: the mistakes that a human makes, and hard to tell from those;
         "loss_maximising": those whose new label costs a clean surrogate most over the old one, the class that does
           (Xiao, Xiao & Eckert 2012, "Adversarial Label Flips Attack on Support Vector Machines").
-
-    Raises:
-      ValueError: another strategy.
     """
 
     strategy: str = options.choice("random", STRATEGIES)

@@ -34,9 +34,6 @@ class MetaPoison(search.Searched):
       inner_rate: > 0, the l2 length of an unrolled step.
       clean_examples: int >= 0, beside the poison in the batch of each of them.
       base_rule: "gradient_norm", the examples with the largest gradients on the clean surrogates, or "random".
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     retrain: int = options.integer(0, 0)

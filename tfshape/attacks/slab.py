@@ -36,9 +36,6 @@ class Slab(linear.Linear):
       refits: int >= 0, how often the filters are fitted again, now about the class means of clean data and poison
         together, and the game is played again. 0 is a defender who knows the true means; with more the poison takes the
         means along and gets farther (section 5 of the paper, data-dependent defenses; there solved jointly).
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     quantile: float = options.real(0.65, 0, 1, above=True, below=True)

@@ -25,9 +25,6 @@ class SleeperAgent(search.Options, backdoor.PatchBackdoor):
       steps to retrain_ensemble: as of `search.Options`, the loss being the matching loss.
       sources: int >= 1, random training examples of the other classes that are triggered and matched.
       layers: as in `GradientMatching`.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     ensemble: int = options.integer(4, 1)

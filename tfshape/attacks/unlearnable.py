@@ -42,9 +42,6 @@ class Unlearnable(base.Attack):
       noise_steps: int >= 1, signed steps in each round that every perturbation takes with "sample"; with "class", how
         often the round goes through the data, each batch being a step.
       step_size: > 0, such a step of an entry, as a share of eps.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     per: str = options.choice("class", ("class", "sample"))

@@ -22,9 +22,6 @@ class Watermark(base.Targeted):
     Attributes:
       opacity: above 0, below 1: the share of the target in the poison.
       ensemble: int >= 1, clean surrogates, which only choose the target.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     opacity: float = options.real(0.3, 0, 0.999, above=True)

@@ -25,9 +25,6 @@ class DeepPartitionAggregation(Defense):
 
     Attributes:
       partitions: int >= 1.
-
-    Raises:
-      ValueError: another number of partitions.
     """
 
     partitions: int = options.integer(50, 1)

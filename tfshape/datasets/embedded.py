@@ -6,7 +6,7 @@ import numpy as np
 
 
 def fashion_mnist_mini():
-    """6,000 training and 2,000 test images of Fashion-MNIST (arXiv 1708.07747); see make_fashion_mnist_mini.py."""
+    """6,000 training and 2,000 test images of Fashion-MNIST (arXiv 1708.07747); see bin/_make_fashion_mnist_mini.py."""
     with np.load(pathlib.Path(__file__).with_name("fashion_mnist_mini.npz"), allow_pickle=False) as file:
         return {key: file[key] for key in ("x_train", "y_train", "x_test", "y_test")}
 

@@ -23,9 +23,6 @@ class ActivationClustering(base.Filter):
       components: int >= 1, independent components.
       size: in (0, 0.5], the share of a class below which the smaller cluster is suspect.
       silhouette: in [-1, 1), the mean silhouette above which a split is clear.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     components: int = options.integer(10, 1)

@@ -34,6 +34,8 @@ class Trained:
 class Defense(options.Checked):
     """What every defense is: a frozen dataclass of options that derives from this, with a `name` and `_train`.
 
+    Options that `tfshape.options` declares are checked when one is made, which raises ValueError for a bad value.
+
     Attributes:
       name: str, by which `ts.defenses.parse` and the flags know it.
     """

@@ -22,9 +22,6 @@ class Epic(base.Defense):
       subset: share in (0, 1) of a class's examples to choose as medoids; the larger, the more are isolated.
       warmup: int >= 1, epochs before the first round.
       every: int >= 1, epochs between rounds. No round follows the last epoch.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     subset: float = options.real(0.1, 0, 1, below=True)

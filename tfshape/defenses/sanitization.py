@@ -48,9 +48,6 @@ class Sphere(_ByDistance):
 
     Attributes:
       rate: share of each class to drop, in [0, 1). The means are those of the data given, poison included.
-
-    Raises:
-      ValueError: another rate.
     """
 
     name = "sphere"
@@ -69,9 +66,6 @@ class Slab(_ByDistance):
 
     Attributes:
       rate: share of each class to drop, in [0, 1). The means are those of the data given, poison included.
-
-    Raises:
-      ValueError: another rate.
     """
 
     name = "slab"
@@ -93,9 +87,6 @@ class Loss(base.Filter):
       rate: share of all examples to drop, in [0, 1).
       rounds: int >= 1; each costs a training. A network that fits everything it is given cannot tell: the fewer the
         epochs of the recipe, the better this works.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     rate: float = options.real(0.05, 0, 1, below=True)
@@ -131,9 +122,6 @@ class Knn(base.Filter):
       k: int >= 1, neighbours.
       agreement: in [0, 1), the share of neighbours above which another label is believed. On Fashion-MNIST a bare
         majority speaks against one clean example in thirteen.
-
-    Raises:
-      ValueError: a value outside these.
     """
 
     k: int = options.integer(50, 1)

@@ -18,9 +18,6 @@ class SpectralSignatures(base.Filter):
       rate: an upper bound on the poison as a share of the training set, in [0, 1). As all of it may be in one class,
         each class loses 1.5 * rate of the size of the *whole* set, and at most half of its own: without poison a share
         of 1.5 * rate * num_classes is lost.
-
-    Raises:
-      ValueError: another rate.
     """
 
     rate: float = options.real(0.01, 0, 1, below=True)

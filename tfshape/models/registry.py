@@ -12,7 +12,7 @@ from tfshape.registry import FUNCTION, Registry
 if TYPE_CHECKING:
     import keras
 
-_OWN = {"lr": "lr", "mlp": "mlp", "cnn": "cnn", "small_cnn": "cnn", "resnet20": "resnet"}  # the module of each
+_OWN = {**dict.fromkeys(("lr", "mlp", "cnn", "small_cnn"), "small"), "resnet20": "resnet"}  # the module of each
 REGISTRY = Registry("model", FUNCTION, {name: f"tfshape.models.{module}:{name}" for name, module in _OWN.items()})
 names, get = REGISTRY.names, REGISTRY.get
 

@@ -8,7 +8,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Curve:
@@ -190,22 +190,17 @@ class Least(Curve):
     """The least of several bounds on the same mechanism."""
 
     curves: tuple
+    choose: ClassVar[Callable[..., float]] = staticmethod(min)
 
     def delta(self, epsilon):
-        return min(curve.delta(epsilon) for curve in self.curves)
+        return self.choose(curve.delta(epsilon) for curve in self.curves)
 
     def epsilon(self, delta):
-        return min(curve.epsilon(delta) for curve in self.curves)
+        return self.choose(curve.epsilon(delta) for curve in self.curves)
 
 
 @dataclasses.dataclass(frozen=True)
-class Worst(Curve):
+class Worst(Least):
     """The largest of bounds on several mechanisms."""
 
-    curves: tuple
-
-    def delta(self, epsilon):
-        return max(curve.delta(epsilon) for curve in self.curves)
-
-    def epsilon(self, delta):
-        return max(curve.epsilon(delta) for curve in self.curves)
+    choose: ClassVar[Callable[..., float]] = staticmethod(max)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfshape import checks
+from tfshape import checks, options
 from tfshape.registry import Registry
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ def least(a, b):
     return tf.minimum(a, b)
 
 
-class Shaper:
+class Shaper(options.Plain):
     """One factor of the weight of each example in `update = (sum_i w_i g_i + noise) / B`.
 
-    Subclasses are frozen dataclasses, registered under `spelling`. To write one, override `weigh`, `bound` and, if
-    it keeps state, `variables`, `observe` and `advance`.
+    Subclasses are frozen dataclasses of `tfshape.options`, registered under `spelling`. To write one, override `weigh`,
+    `bound` and, if it keeps state, `variables`, `observe` and `advance`.
     """
 
     spelling = ""
@@ -137,9 +137,8 @@ class Shaper:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Shaper:
         """The shaper that `to_config` described. Raises ValueError for an unknown name or option."""
-        options = dict(config)
-        name = options.pop("shaper", cls.spelling)
-        return REGISTRY.get(name).from_options(options)
+        given = dict(config)
+        return REGISTRY.get(given.pop("shaper", cls.spelling)).from_options(given)
 
     @classmethod
     def from_options(cls: Any, options: dict[str, Any]) -> Shaper:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfshape import checks
+from tfshape import options
 
 from .base import Shaper, least, register
 from .examples import Examples
@@ -31,11 +31,8 @@ class Clip(Shaper):
     Raises ValueError unless `clip` is a positive number.
     """
 
-    clip: float
+    clip: float = options.real(options.REQUIRED, 0, above=True)
     spelling = "clip"
-
-    def __post_init__(self):
-        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         return _shrinking(examples.norms, self.clip)
@@ -54,13 +51,9 @@ class Normalize(Shaper):
     Source: Bu et al. 2022, Automatic Clipping, arXiv 2206.07136, AUTO-S. Raises ValueError for values out of range.
     """
 
-    clip: float = 1.0
-    gamma: float = 0.01
+    clip: float = options.real(1.0, 0, above=True)
+    gamma: float = options.real(0.01, 0, above=True)
     spelling = "normalize"
-
-    def __post_init__(self):
-        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
-        object.__setattr__(self, "gamma", checks.real("gamma", self.gamma, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         norms = examples.norms
@@ -81,11 +74,8 @@ class PerLayerClip(Shaper):
     norms (clip, normalize, noise) may follow it. Raises ValueError unless `clip` is a positive number.
     """
 
-    clip: float
+    clip: float = options.real(options.REQUIRED, 0, above=True)
     spelling = "per_layer_clip"
-
-    def __post_init__(self):
-        object.__setattr__(self, "clip", checks.real("clip", self.clip, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         norms = examples.layer_norms
@@ -112,17 +102,11 @@ class AdaptiveClip(Shaper):
     Source: Andrew et al. 2021, arXiv 1905.03871, Algorithm 1 and Theorem 1. Raises ValueError for values out of range.
     """
 
-    quantile: float = 0.5
-    initial: float = 1.0
-    learning_rate: float = 0.2
-    count_stddev: float = 10.0
+    quantile: float = options.real(0.5, 0, 1)
+    initial: float = options.real(1.0, 0, above=True)
+    learning_rate: float = options.real(0.2, 0, above=True)
+    count_stddev: float = options.real(10.0, 0)
     spelling = "adaptive_clip"
-
-    def __post_init__(self):
-        object.__setattr__(self, "quantile", checks.real("quantile", self.quantile, 0, 1))
-        object.__setattr__(self, "initial", checks.real("initial", self.initial, 0, above=True))
-        object.__setattr__(self, "learning_rate", checks.real("learning_rate", self.learning_rate, 0, above=True))
-        object.__setattr__(self, "count_stddev", checks.real("count_stddev", self.count_stddev, 0))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         return _shrinking(examples.norms, tf.cast(state["clip"], tf.float64))

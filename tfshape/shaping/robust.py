@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfshape import checks, files
+from tfshape import checks, files, options
 
 from ..gradients import scaling
 from .base import Shaper, register
@@ -36,24 +36,21 @@ class Orient(Shaper):
     Cao et al. 2021, arXiv 2012.13995. Raises ValueError for values out of range, or a file that is not such a one.
     """
 
-    cosine: float = 0.0
+    cosine: float = options.real(0.0, -1, 1, above=True)
     reference: str = "batch_mean"
-    drop: bool = False
-    decay: float = 0.9
+    drop: bool = options.flag(False)
+    decay: float = options.real(0.9, 0, 1, below=True)
     spelling = "orient"
     directions = True
 
     def __post_init__(self):
-        object.__setattr__(self, "cosine", checks.real("cosine", self.cosine, -1, 1, above=True))
-        object.__setattr__(self, "decay", checks.real("decay", self.decay, 0, 1, below=True))
+        super().__post_init__()
         if self._trusts:
             _read_trusted(self.reference)
         elif self.reference not in _REFERENCES:
             near = checks.did_you_mean(self.reference, _REFERENCES)
             allowed = f"one of {', '.join(_REFERENCES)} or an .npz file"
             raise ValueError(f"reference must be {allowed}, got {checks.shown(self.reference)}{near}")
-        object.__setattr__(self, "drop", checks.scalar(self.drop))
-        checks.require("drop", isinstance(self.drop, bool), "True or False", self.drop)
 
     @property
     def _trusts(self):
@@ -104,10 +101,16 @@ class Orient(Shaper):
             past.assign(self.decay * past + (1 - self.decay) * tf.cast(new, past.dtype))
 
 
+class _OfAll(Shaper):
+    per_example = False
+    whole_batch = True
+    directions = True
+
+
 @keras.saving.register_keras_serializable(package="tfshape")
 @register
 @dataclasses.dataclass(frozen=True)
-class GeometricMedian(Shaper):
+class GeometricMedian(_OfAll):
     """Replaces the mean of the gradients by their geometric median, the point with the least sum of distances to them.
 
     `iterations` (>= 1) of Weiszfeld's algorithm, on the Gram matrix; distances below `smoothing` (> 0) times the
@@ -115,16 +118,9 @@ class GeometricMedian(Shaper):
     Source: Pillutla et al. 2019, arXiv 1912.13445, Algorithm 2. Raises ValueError for values out of range.
     """
 
-    iterations: int = 10
-    smoothing: float = 1e-3
+    iterations: int = options.integer(10, 1)
+    smoothing: float = options.real(1e-3, 0, above=True)
     spelling = "geometric_median"
-    per_example = False
-    whole_batch = True
-    directions = True
-
-    def __post_init__(self):
-        object.__setattr__(self, "iterations", checks.integer("iterations", self.iterations, 1))
-        object.__setattr__(self, "smoothing", checks.real("smoothing", self.smoothing, 0, above=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         gram = examples.gram(relative=True)
@@ -134,7 +130,7 @@ class GeometricMedian(Shaper):
 @keras.saving.register_keras_serializable(package="tfshape")
 @register
 @dataclasses.dataclass(frozen=True)
-class Krum(Shaper):
+class Krum(_OfAll):
     """Replaces the mean by the mean of the `keep` examples that lie closest to their neighbours.
 
     rate: the share of examples expected to be poisoned, in [0, 0.5); f is the ceiling of rate · n. An example's score
@@ -143,17 +139,9 @@ class Krum(Shaper):
     Source: Blanchard et al. 2017, arXiv 1703.02757, section 4. Raises ValueError for values out of range.
     """
 
-    rate: float = 0.1
-    keep: int | None = None
+    rate: float = options.real(0.1, 0, 0.5, below=True)
+    keep: int | None = options.integer(None, 1, optional=True)
     spelling = "krum"
-    per_example = False
-    whole_batch = True
-    directions = True
-
-    def __post_init__(self):
-        object.__setattr__(self, "rate", checks.real("rate", self.rate, 0, 0.5, below=True))
-        if self.keep is not None:
-            object.__setattr__(self, "keep", checks.integer("keep", self.keep, 1))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         count = examples.count
@@ -172,7 +160,7 @@ class Krum(Shaper):
 @keras.saving.register_keras_serializable(package="tfshape")
 @register
 @dataclasses.dataclass(frozen=True)
-class Trim(Shaper):
+class Trim(_OfAll):
     """Drops the share `rate` (in [0, 1)) of examples farthest from the geometric median; the mean is of the rest.
 
     The number dropped is rounded up, but one example always stays. Sensitivity None.
@@ -180,14 +168,8 @@ class Trim(Shaper):
     Raises ValueError for a rate out of range.
     """
 
-    rate: float = 0.1
+    rate: float = options.real(0.1, 0, 1, below=True)
     spelling = "trim"
-    per_example = False
-    whole_batch = True
-    directions = True
-
-    def __post_init__(self):
-        object.__setattr__(self, "rate", checks.real("rate", self.rate, 0, 1, below=True))
 
     def weigh(self, examples: Examples, state: Any) -> tf.Tensor:
         gram = examples.gram(relative=True)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfshape import checks, graphs
+from tfshape import checks, graphs, options
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +26,7 @@ OPTIMIZERS = tuple(_CLASSES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(options.Plain):
     """How a model is trained.
 
     Attributes:
@@ -39,16 +39,10 @@ class Recipe:
       ValueError: a value outside these.
     """
 
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-    epochs: int = 10
-
-    def __post_init__(self):
-        checks.choice("optimizer", self.optimizer, OPTIMIZERS)
-        object.__setattr__(self, "learning_rate", checks.real("learning_rate", self.learning_rate, 0, above=True))
-        for name in ("batch_size", "epochs"):
-            object.__setattr__(self, name, checks.integer(name, getattr(self, name), 1))
+    optimizer: str = options.choice("adam", OPTIMIZERS)
+    learning_rate: float = options.real(1e-3, 0, above=True)
+    batch_size: int = options.integer(64, 1)
+    epochs: int = options.integer(10, 1)
 
     def make_optimizer(self) -> keras.optimizers.Optimizer:
         """A new `keras.optimizers.Optimizer` with this learning rate."""

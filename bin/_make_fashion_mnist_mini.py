@@ -1,6 +1,6 @@
 """Makes the embedded data set fashion_mnist_mini.npz out of the real Fashion-MNIST.
 
-    python -m tfshape.datasets.make_fashion_mnist_mini --data_dir=/usr/share/datasets/fashion-mnist
+    PYTHONPATH=. python bin/_make_fashion_mnist_mini.py --data_dir=/usr/share/datasets/fashion-mnist
 
 `--data_dir` holds the four published idx files, compressed or not (https://github.com/zalandoresearch/fashion-mnist, or
 the Debian package dataset-fashion-mnist). 600 training images a class come from the real training part and 200 test
@@ -21,7 +21,7 @@ from tfshape.datasets import idx
 SEED = 2002
 NUM_CLASSES = 10
 PER_CLASS = {"train": 600, "test": 200}
-OUTPUT = pathlib.Path(__file__).with_name("fashion_mnist_mini.npz")
+OUTPUT = pathlib.Path(idx.__file__).with_name("fashion_mnist_mini.npz")
 
 
 def draw(labels, per_class, generator):
