@@ -180,8 +180,8 @@ def test_dropping_the_poison_is_beyond_accuracy(rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [0.003, 0.005, 0.008])
-@pytest.mark.parametrize("step", [40, 60, 81, 110, 180, 265, 300, 400, 460])
+@pytest.mark.parametrize("noise", [0.004, 0.008])
+@pytest.mark.parametrize("step", [60, 81, 180, 300, 400])
 def test_error_and_coverage_at_20_trials(rng, step, noise):
     helped, found = share_helped(planted(rng, 20, step, noise=noise) for _ in range(2000))
     assert helped <= 0.05
