@@ -7,7 +7,8 @@
   bin/evaluate --flagfile=configs/gradient_matching.flags
 
 Prints one table, a row a defense: test accuracy and attack success rate with 95% intervals beside controls without
-the attack, epsilon with its assumptions, seconds a training. Writes --output_dir: results.csv, trials.jsonl (one line
+the attack, epsilon with its assumptions, seconds a training. Then says whether the defense helps beyond its lower
+accuracy: undefended training stopped early, at the accuracy of the defense, is what it is compared with. Writes --output_dir: results.csv, trials.jsonl (one line
 a trained victim), config.json, poisons/*.npz, figure.png, cache/ (finished work) and workers.log. The same command with
 the same --output_dir goes on where an interrupted run stopped. Trials run side by side, one a core and thread; their
 numbers do not depend on --workers. --distribute=multi_worker is to be started on every machine, with a TF_CONFIG
@@ -49,6 +50,7 @@ def main():
         common.say(f"\naccuracy on each class:\n{results.classes().to_string(index=False)}")
     if len(experiment.counts) > 1 and "intended_label" in results.trials[0]:
         common.say(f"\nadversary's cost, the least number of poisons:\n{results.cost().to_string(index=False)}")
+    common.say(f"\n{results.verdict}")
     for defense, words in results.statements.items():
         common.say(f"\n{defense}: {words}")
     reporting.draw(output_dir)

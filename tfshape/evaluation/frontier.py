@@ -16,6 +16,8 @@ from scipy import stats
 
 from tfshape.evaluation import statistics
 
+_ROUNDING = 1e-9  # of a mean accuracy
+
 Row = Mapping[str, Any]
 
 
@@ -69,9 +71,9 @@ def compare(rows: Iterable[Row], undefended: Iterable[Row]) -> Comparison:
 
     The interval is Newcombe's for paired proportions where success is true or false, and Student's of the paired
     differences for rates. The accuracies are known from these trials only, so it is widened by the largest change of
-    the curve within the 95% interval of the difference in accuracy (squares added). The p-value is that of
-    `statistics.sign_flip`, which for true or false is the exact McNemar test; its z is divided by the factor that
-    widened the interval on the side of 0.
+    the curve within the 95% interval of the difference in accuracy (squares added). The p-value is the larger of two:
+    that of `statistics.sign_flip`, which for true or false is the exact McNemar test, and the one at which the interval
+    would reach 0.
 
     Args:
         rows: of the defense's victims, one for each trial: mappings with "trial", "accuracy" and "success" (a bool, or
@@ -91,13 +93,13 @@ def compare(rows: Iterable[Row], undefended: Iterable[Row]) -> Comparison:
     counted = all(_is_bool(mine[trial]["success"]) for trial in trials)
     level, means = float(accuracy.mean()), points.mean(axis=0)
     known: dict[str, Any] = dict(trials=len(trials), accuracy=level, success=float(success.mean()), counted=counted)
-    if level < means[0, 0]:
+    if level < means[0, 0] - _ROUNDING:
         return Comparison("below", **known)
     place = _place(means[:, 0], level)
     found, matched = _read(points, place), _read(means[None], place)[0]
     differences = success - found[:, 1]
     out = Comparison(
-        "above" if level > means[:, 0].max() else "on",
+        "above" if level > means[:, 0].max() + _ROUNDING else "on",
         **known,
         step=float(np.interp(place, range(len(steps)), steps)),
         undefended_accuracy=float(matched[0]),
@@ -112,10 +114,11 @@ def compare(rows: Iterable[Row], undefended: Iterable[Row]) -> Comparison:
     rise, fall = _uncertainty(means, level, np.ptp(statistics.mean_interval(accuracy - found[:, 0])) / 2, matched[1])
     down, up = out.beyond - low, high - out.beyond
     wide_down, wide_up = math.hypot(down, rise), math.hypot(up, fall)
-    narrow, wide = (up, wide_up) if out.beyond < 0 else (down, wide_down)
     p = statistics.sign_flip(differences)
-    if wide > narrow:
-        p = float(2 * stats.norm.sf(stats.norm.isf(p / 2) * narrow / wide))
+    facing = wide_up if out.beyond < 0 else wide_down  # 0
+    if facing > 0:
+        law = stats.norm if counted else stats.t(len(trials) - 1)
+        p = max(p, float(2 * law.sf(law.isf(0.025) * abs(out.beyond) / facing)))
     return dataclasses.replace(
         out, low=max(-1.0, out.beyond - wide_down), high=min(1.0, out.beyond + wide_up), p_value=p
     )
@@ -188,11 +191,13 @@ def _points(rows):
 
 def _place(accuracy, level):
     """Where a series first reaches `level`, between its indices; the index of its maximum if it never does."""
-    reached = np.flatnonzero(accuracy >= level)
+    reached = np.flatnonzero(accuracy >= level - _ROUNDING)
     if not len(reached):
         return float(np.argmax(accuracy))
     after = int(reached[0])
-    return after - (accuracy[after] - level) / (accuracy[after] - accuracy[after - 1]) if after else 0.0
+    if not after or accuracy[after] <= level:
+        return float(after)
+    return after - (accuracy[after] - level) / (accuracy[after] - accuracy[after - 1])
 
 
 def _read(points, place):

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tfshape import atomic, checks, folders, imports, strict_json, tables
 from tfshape.evaluation import aggregates, columns, records
+from tfshape.evaluation import verdict as verdicts
 from tfshape.evaluation.experiment import Experiment
 from tfshape.evaluation.records import SCHEMA, VictimRecord
 
@@ -171,6 +172,11 @@ class Results:
     def table(self) -> pd.DataFrame:
         """A pandas.DataFrame of texts to read or print: one row for each defense, rates with their 95% intervals."""
         return columns.text_table(self.frame())
+
+    @property
+    def verdict(self) -> verdicts.Verdict:
+        """What the rows show, and what to run next: `str` of it is one to four sentences."""
+        return verdicts.verdict(self.trials)
 
     def classes(self) -> pd.DataFrame:
         """The accuracy on each class, a mean over the trials, NaN for one without test examples: one row a defense and

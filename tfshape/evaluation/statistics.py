@@ -87,9 +87,8 @@ def sign_flip(differences):
         return math.nan
     sizes = np.abs(differences[differences != 0])
     observed = abs(differences.sum()) - 1e-9
-    sums: np.ndarray = np.zeros(1)
-    shares: np.ndarray = np.ones(1)
-    # all sums that signs can give, and how probable each is
+    sums: np.ndarray = np.zeros(1)  # all that signs can give
+    shares: np.ndarray = np.ones(1)  # how probable each is
     for size in sizes:
         both = np.round([sums + size, sums - size], 10)
         sums, where = np.unique(both, return_inverse=True)
