@@ -8,8 +8,9 @@
 
 Prints one table, a row a defense: test accuracy and attack success rate with 95% intervals beside controls without
 the attack, epsilon with its assumptions, seconds a training. Then says whether the defense helps beyond its lower
-accuracy: undefended training stopped early, at the accuracy of the defense, is what it is compared with. Writes --output_dir: results.csv, trials.jsonl (one line
-a trained victim), config.json, poisons/*.npz, figure.png, cache/ (finished work) and workers.log. The same command with
+accuracy: undefended training stopped early, at the accuracy of the defense, is what it is compared with. Writes
+--output_dir: results.csv, trials.jsonl (one line a trained victim), config.json, poisons/*.npz, figure.png, cache/
+(finished work) and workers.log. The same command with
 the same --output_dir goes on where an interrupted run stopped. Trials run side by side, one a core and thread; their
 numbers do not depend on --workers. --distribute=multi_worker is to be started on every machine, with a TF_CONFIG
 that names them all; the chief, or worker 0, prints and writes.
