@@ -52,6 +52,7 @@ def _add_of_evaluation(material, results, folder):
     """Commands and pictures, which a study has in its files and an evaluation has not."""
     from tfshape import studies
 
+    material.summary["verdict"] = str(results.verdict)
     material.summary["command"] = studies.commands.command(results.experiment, results.imports)
     material.pictures = studies.pictures.of_evaluation(results.experiment, folder)
 

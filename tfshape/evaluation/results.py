@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tfshape import atomic, checks, folders, imports, strict_json, tables
-from tfshape.evaluation import aggregates, columns, records
+from tfshape.evaluation import aggregates, columns, frontier, records
 from tfshape.evaluation import verdict as verdicts
 from tfshape.evaluation.experiment import Experiment
 from tfshape.evaluation.records import SCHEMA, VictimRecord
@@ -177,6 +177,16 @@ class Results:
     def verdict(self) -> verdicts.Verdict:
         """What the rows show, and what to run next: `str` of it is one to four sentences."""
         return verdicts.verdict(self.trials)
+
+    def curve(self) -> pd.DataFrame:
+        """What stopping undefended training early gives: a row a moment, see `frontier.curve`; of the most poisons."""
+        plain = [record for record in self.records if record.defense == "none"]
+        most = max((record.num_poisons for record in plain), default=0)
+        rows = [vars(record) for record in plain if record.num_poisons == most]
+        mine, clean = ([row for row in rows if row["data"] == data] for data in ("poison", "control"))
+        if mine and mine[0]["success"] is None:
+            mine = frontier.harm(mine, clean)
+        return pd.DataFrame(frontier.curve(mine))
 
     def classes(self) -> pd.DataFrame:
         """The accuracy on each class, a mean over the trials, NaN for one without test examples: one row a defense and

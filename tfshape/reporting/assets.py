@@ -19,6 +19,7 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; overflow-wrap: anywhere; }
 p, ul { max-width: 75ch; margin: .4rem 0 .8rem; }
 a { color: var(--accent); }
 .soft, footer { color: var(--soft); }
+.verdict { font-size: 1.15em; }
 .skip { position: absolute; left: -999px; }
 .skip:focus { left: 12px; top: 8px; background: var(--page); padding: 6px 10px; z-index: 9; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }

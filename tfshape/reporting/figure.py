@@ -8,12 +8,16 @@ import pathlib
 import numpy as np
 import pandas as pd
 
+from tfshape import evaluation
+
 
 def draw(directory: str | os.PathLike) -> pathlib.Path:
-    """Draws `figure.png` from the `results.csv` of a directory.
+    """Draws `figure.png` from the results in a directory.
 
-    Left: the attack success rate of targeted attacks, or the test accuracy of others, with and without the attack.
-    Right: what the defense costs, test accuracy with and without the attack. Bars carry 95% intervals.
+    Left: the attack success rate of targeted attacks and backdoors with and without the attack. Next: what the defense
+    costs, test accuracy with and without the attack. Right: the defenses beside undefended training that is stopped
+    early, the line: a defense below the line lowers success beyond what its accuracy explains. Bars, whiskers and the
+    band are 95% intervals.
 
     Args:
         directory: what `bin/evaluate --output_dir` wrote.
@@ -30,13 +34,17 @@ def draw(directory: str | os.PathLike) -> pathlib.Path:
     if frame["asr"].notna().any():
         panels.insert(0, ("asr", "attack success rate"))
     bars = frame["num_poisons"].nunique() == 1
-    width = max(4.2, 0.95 * len(frame)) if bars else 4.2
-    figure = Figure(figsize=(width * len(panels), 3.8), layout="constrained")
+    curve = evaluation.Results.load(directory).curve()
+    width, count = max(4.2, 0.95 * len(frame)) if bars else 4.2, len(panels) + (not curve.empty)
+    figure = Figure(figsize=(width * count, 3.8), layout="constrained")
     backend_agg.FigureCanvasAgg(figure)
-    for axes, (column, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+    places = figure.subplots(1, count, squeeze=False)[0]
+    for axes, (column, title) in zip(places, panels):
         (_bars if bars else _curves)(axes, frame, column)
         axes.set_title(title)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    if not curve.empty:
+        _frontier(places[-1], frame[frame["num_poisons"] == frame["num_poisons"].max()], curve)
     first = frame.iloc[0]
     figure.suptitle(
         f"{first['attack']} on {first['dataset']}, {first['model']}, {first['scenario']}: "
@@ -69,6 +77,21 @@ def _bars(axes, frame, column):
         axes.errorbar(places + shift, values, spread, fmt="none", ecolor="black", elinewidth=1, capsize=3)
     axes.set_xticks(places, ["undefended" if name == "none" else name.replace("|", "\n") for name in frame["defense"]])
     axes.set_ylim(0, 1)
+
+
+def _frontier(axes, frame, curve):
+    """Success against accuracy: the line of stopping undefended training early, and the defenses."""
+    x, y = ("accuracy", "asr") if frame["asr"].notna().any() else ("control_accuracy", "accuracy_loss")
+    axes.fill_between(curve["accuracy"], curve["success_low"], curve["success_high"], color="0.88", linewidth=0)
+    axes.plot(curve["accuracy"], curve["success"], "-", color="0.35", marker=".", label="undefended, stopped early")
+    for index, (_, row) in enumerate(frame[frame["defense"] != "none"].iterrows()):
+        spread = [[[row[name] - row[f"{name}_low"]], [row[f"{name}_high"] - row[name]]] for name in (x, y)]
+        across, up = (np.nan_to_num(found).clip(0) for found in spread)
+        style = {"fmt": "os^vDx"[index % 6], "color": "black", "capsize": 3, "elinewidth": 1, "mfc": "white"}
+        axes.errorbar(row[x], row[y], up, across, label=row["defense"], **style)
+    axes.set_xlabel("test accuracy" if x == "accuracy" else "test accuracy without attack")
+    axes.set_title("beside stopping early: " + ("success" if y == "asr" else "accuracy lost"))
+    axes.legend(fontsize=7, loc="upper left")
 
 
 def _curves(axes, frame, column):

@@ -8,7 +8,7 @@ import pathlib
 from tfshape import atomic, checks, folders
 from tfshape.reporting import escaping, tables
 from tfshape.reporting.material import Material
-from tfshape.reporting.page import caption, page
+from tfshape.reporting.page import caption, page, verdicts
 from tfshape.tables import write_csv
 
 
@@ -39,6 +39,7 @@ def markdown(material):
     table = tables.summary(material.summary)
     parts = [
         f"# {escaping.cell(material.folder.resolve().name)}",
+        *map(escaping.paragraph, verdicts(material)),
         escaping.paragraph(caption(material)),
         "## Results",
         _table(table),

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from tfshape.evaluation import columns
 from tfshape.reporting import assets, charts, escaping, images, tables
 
 MOST_VICTIMS = 2000  # rows of trained models in the page; the files have all
@@ -59,8 +60,21 @@ def caption(material):
     return f"{words}. Trials: {state}. Intervals are of 95%; epsilon is at delta {deltas}."
 
 
+def verdicts(material):
+    """What the rows show, of each point in words: a list of strings, the answer that a reader came for."""
+    s, found = material.summary, {}
+    if "verdict" not in s:
+        return []
+    for _, row in s[s["verdict"].notna()].iterrows():
+        values = [f"{name[5:].replace('_', ' ')} {columns.plain(row[name])}" for name in tables.axes(s)]
+        if row["defense"] != "none" or row["verdict"] not in found:
+            found[row["verdict"]] = ", ".join(values)
+    return [f"{where}: {words}" if where else words for words, where in found.items()]
+
+
 def _caption(material):
-    return f'<p class="soft">{escaping.html(caption(material))}</p>'
+    answers = "".join(f'<p class="verdict">{escaping.html(words)}</p>' for words in verdicts(material))
+    return f'{answers}<p class="soft">{escaping.html(caption(material))}</p>'
 
 
 def _summary(material):

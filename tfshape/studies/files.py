@@ -1,7 +1,8 @@
 """The files of a study that others read, made whole from its store: config.json, and tables as CSV and Parquet.
 
 trials has a row a trial, victims a row a trained model; results.csv a row a defense of each point, as that of
-`bin/evaluate`, with the columns grid.NAME, point and command, which is what to type to train that point again alone;
+`bin/evaluate`, with the columns grid.NAME, point, verdict, what the point's rows show, and command, which is what to
+type to train that point again alone;
 costs.csv what success costs the attacker, a row a defense;
 poisons.csv a row for each poison that a trial met, with its file in cache/poisons and cache/pictures; artifacts.csv
 what the gradients of the first trial's poison look like.
@@ -126,7 +127,8 @@ def _of_experiments(points, grids, results, names):
                 poisons.append({**about, "trial": trial})
                 artifacts += [{**about, **row} for row in entry.get("artifacts", [])]
         victims[number] = of_point.records
-        more = {"command": command(of_point.experiment, names), "shared": digest(shared(config))}
+        more = {"command": command(of_point.experiment, names), "verdict": str(of_point.verdict)}
+        more["shared"] = digest(shared(config))
         summary += [{"point": number, **grids[number], **row, **more} for row in of_point.summaries()]
     if not rows:
         return {}
