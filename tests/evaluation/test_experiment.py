@@ -90,6 +90,28 @@ def test_bad_values_that_rooms_check_are_named_before_anything_is_written(name, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "beside"),
+    [
+        ("shaping", {"noise": 0.1}),
+        ("shaping", {"clip": 2.0}),
+        ("shaping", {"epsilon": 1.0}),
+        ("defense", {"noise": 0.1}),
+        ("defense", {"clip": 2.0}),
+        ("defense", {"epsilon": 1.0}),
+        ("defense", {"shaping": "clip(1.0)"}),
+        ("epsilon", {"noise": 0.1}),
+    ],
+)
+def test_nothing_overrides_another_setting_in_silence(given, beside):
+    value = {"shaping": "clip(1.0)", "defense": "clip(1.0)", "epsilon": 2.0}[given]
+    (name,) = beside
+    with pytest.raises(ValueError, match=f"^{name} must be left out with {given}, got "):
+        ts.Experiment(**{given: value}, **beside)
+    saved = {**ts.Experiment(**{given: value}).to_dict(), **beside}  # by an earlier version, which ignored it
+    assert ts.Experiment.from_dict(saved) == ts.Experiment(**{given: value})
+
+
 def test_numbers_of_numpy_are_numbers():
     values = {"trials": np.int64(3), "clip": np.float32(0.5), "noise": np.array(2.0), "num_poisons": (np.uint8(3), 4)}
     values.update(classes=np.array([3, 4]), adaptive=np.bool_(True), seed=np.uint32(7), learning_rate=np.float16(0.5))

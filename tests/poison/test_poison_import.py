@@ -23,5 +23,5 @@ def test_loads_nothing_but_tensorflow_and_numpy():
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert "tfshape.poison" in loaded["ours"]
     ours = {name for name in loaded["ours"] if not name.startswith("tfshape.poison")}
-    assert ours == {"tfshape", "tfshape.checks", "tfshape.files", "tfshape.graphs", "tfshape.pixels"}
+    assert ours == {"tfshape", "tfshape.archive", "tfshape.checks", "tfshape.files", "tfshape.graphs", "tfshape.pixels"}
     assert {name.split(".")[0] for name in loaded["packages"]} <= {"tfshape", "tensorflow", "numpy"}

@@ -7,12 +7,12 @@ from tfshape.studies import grid
 
 
 def test_every_combination_with_the_last_axis_fastest():
-    axes = grid.parse(["noise=0,0.1", "shaping=none,dp_sgd(clip=1.0, noise=0.1)", "num_poisons=1,5"])
+    axes = grid.parse(["delta=0.1,0.2", "shaping=none,dp_sgd(clip=1.0, noise=0.1)", "num_poisons=1,5"])
     found = grid.points(ts.Experiment(trials=3), axes)
     assert len(found) == 8
     assert [values["num_poisons"] for values, _ in found] == [1, 5] * 4
-    assert [values["noise"] for values, _ in found] == [0.0] * 4 + [0.1] * 4
-    assert found[2][1] == ts.Experiment(trials=3, noise=0.0, shaping="dp_sgd(clip=1.0, noise=0.1)", num_poisons=1)
+    assert [values["delta"] for values, _ in found] == [0.1] * 4 + [0.2] * 4
+    assert found[2][1] == ts.Experiment(trials=3, delta=0.1, shaping="dp_sgd(clip=1.0, noise=0.1)", num_poisons=1)
     assert grid.points(ts.Experiment(), {}) == [({}, ts.Experiment())]
 
 

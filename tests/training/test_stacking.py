@@ -52,7 +52,7 @@ def test_each_is_as_if_alone(model, shaping, options):
     for setting, p, stacked in zip(plan.settings, poisons, logits):
         known = {}
         victims.train_and_measure(setting, choice, "poison", p, known)
-        ((_, (predict, _, _), _),) = known.values()
+        ((_, (predict, *_), _),) = known.values()
         np.testing.assert_allclose(stacked, predict(x), atol=1e-4)
     assert np.abs(logits[0] - logits[1]).max() > 0.01  # of their own
 

@@ -47,6 +47,13 @@ _CHOICES = {
 _SWITCHES = ("adaptive", "secure_noise", "controls")
 
 
+_INSTEAD = {  # of an attribute, if it is given: which others are left out
+    "defense": ("shaping", "clip", "noise", "epsilon"),
+    "shaping": ("clip", "noise", "epsilon"),
+    "epsilon": ("noise",),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """An attack, a victim, a defense, and how often to try.
@@ -72,9 +79,10 @@ class Experiment:
         target_rule: how a targeted attack's target is drawn, see `ts.attacks.choose_target`.
         trials: independent repetitions, 1 to 100,000, each with a target, poison and victims of its own.
         clip: l2 bound of an example's gradient, > 0; noise: noise multiplier, >= 0. Together DP-SGD.
-        epsilon: privacy to reach, > 0, by as much noise as it takes; overrides noise.
-        shaping: another defense in words, `"clip(1.0)|noise(0.1)"`; overrides clip, noise and epsilon. "none" for none.
-        defense: several, with commas between: shapings, and names of `ts.defenses`; overrides shaping. Undefended
+        epsilon: privacy to reach, > 0, by as much noise as it takes; in place of noise.
+        shaping: another defense in words, `"clip(1.0)|noise(0.1)"`; in place of clip, noise and epsilon. "none" for
+            none.
+        defense: several, with commas between: shapings, and names of `ts.defenses`; in place of shaping. Undefended
             training always comes first.
         engine: who computes the defended update: "fast", `ts.shape`; "tensorflow_privacy", its DP-Keras optimizers.
         num_microbatches: only for engine tensorflow_privacy: groups whose mean gradients are clipped; None for every
@@ -94,7 +102,8 @@ class Experiment:
         seed: from which every random draw of the experiment derives, >= 0.
 
     Raises:
-        ValueError: naming the attribute, its value and what is allowed. NumPy scalars are numbers.
+        ValueError: naming the attribute, its value and what is allowed, such as None beside another that stands in its
+            place. NumPy scalars are numbers.
     """
 
     attack: str = "gradient_matching"
@@ -140,6 +149,10 @@ class Experiment:
             value = getattr(self, field.name)
             if value is not None or field.default is not None:
                 object.__setattr__(self, field.name, _checked(field.name, value))
+        for name, others in _INSTEAD.items():
+            for other in others if getattr(self, name) is not None else ():
+                value = getattr(self, other)
+                checks.require(other, value == _DEFAULTS[other], f"left out with {name}", value)
         if self.knowledge is None:
             object.__setattr__(self, "knowledge", "grey_box" if self.scenario == "scratch" else "white_box")
         theirs = self.engine == "tensorflow_privacy"
@@ -179,9 +192,19 @@ class Experiment:
         """All attributes as JSON values."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Experiment:
+        """The experiment of which `to_dict` was saved, perhaps by an earlier version, which ignored what another
+        setting stood for. Raises as `Experiment` does, or TypeError for names that are none of its attributes."""
+        ignored = [other for name, others in _INSTEAD.items() if saved.get(name) is not None for other in others]
+        return cls(**{name: value for name, value in saved.items() if name not in ignored})
+
     def of_a_trial(self) -> dict[str, Any]:
         """`to_dict` without the number of trials: what a trial depends on beside its own number."""
         return {name: value for name, value in self.to_dict().items() if name != "trials"}
+
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
 
 
 def require_engine(engine: str) -> None:

@@ -72,7 +72,7 @@ class Results:
         checks.require("study", there, f"a folder that bin/evaluate wrote, with {CONFIG} and {TRIALS}", str(directory))
         config = strict_json.read(path, _DAMAGED)
         try:
-            results = cls(Experiment(**config["experiment"]))
+            results = cls(Experiment.from_dict(config["experiment"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{checks.escaped(str(path))} is damaged: its experiment is not one ({error})") from None
         results.directory, results.imports = folder, imports.names(config.get("imports"))

@@ -118,7 +118,7 @@ def _of_experiments(points, grids, results, names):
         number, config, mine = point["point"], strict_json.loads(point["config"]), results[point["point"]]
         if not mine:
             continue
-        of_point = Results(Experiment(**config, trials=len(mine)))
+        of_point = Results(Experiment.from_dict({**config, "trials": len(mine)}))
         for trial, result in sorted(mine.items()):
             of_point.records += map(VictimRecord.from_dict, result["rows"])
             rows += [{"point": number, **grids[number], **row} for row in result["rows"]]

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import tfshape
 from tfshape import atomic, checks, folders, strict_json
 from tfshape.studies.study import SCHEMA, Study
 
@@ -204,7 +203,7 @@ class Store:
 
         Raises:
             ValueError: the store holds points or trials that are not of this study: of other experiments, other data,
-                another version of this package, or another content of what is imported.
+                a version of this package whose trials give other numbers, or another content of what is imported.
         """
         folder = f"study={checks.shown(str(study.folder))}"
         known = {row["config"]: row["point"] for row in self.points()}
@@ -220,8 +219,7 @@ class Store:
             for trial in range(point.trials):
                 key, place = study.key(point, trial), (known[config], trial)
                 if existing.get(place, key) != key:
-                    version = tfshape.__version__
-                    words = f"of other data, of another --import, or not of tfshape {version}"
+                    words = "of other data, of another --import, or of a tfshape whose trials give other numbers"
                     raise ValueError(f"{folder} is {words}; use a new folder")
                 keys.append(key)
                 if place not in existing:

@@ -10,13 +10,12 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-import tfshape
 from tfshape import checks, datasets, imports
 from tfshape.evaluation import Experiment
 from tfshape.studies.cache import digest
 
 SCHEMA = 2  # of a study's store and files; 1, which has no checksums, is read too
-KEYS = 1  # of what a key is a digest of
+RESULTS = 1  # of what a trial gives: raised by any change of the code after which the same configuration gives others
 TRIAL = "tfshape.studies.trial:run"
 COUNTS = ("num_poisons", "budget")  # attributes of an `Experiment` of which a victim met one
 # Attributes of an `Experiment` that neither its poison nor its undefended victims depend on, and more of which its
@@ -73,11 +72,9 @@ class Study:
         )
 
     def key(self, point: Point, trial: int) -> str:
-        """The key of a trial: a digest of its configuration, its number, its data, its imports and this package's
-        version."""
+        """The key of a trial: a digest of its configuration, its number, its data, its imports and `RESULTS`."""
         inputs = point.inputs[trial] if point.inputs else None
-        version = tfshape.__version__
-        return digest([KEYS, version, self.function, point.config, trial, inputs, *imports.contents(self.imports)])
+        return digest([RESULTS, self.function, point.config, trial, inputs, *imports.contents(self.imports)])
 
 
 def experiments(folder: str | os.PathLike, points: Iterable[tuple[dict, Experiment]]) -> Study:

@@ -7,7 +7,6 @@ import functools
 import time
 from typing import Any
 
-import tfshape
 from tfshape import archive, atomic, datasets, evaluation, imports, poison, strict_json
 from tfshape.evaluation import accounting, victims
 from tfshape.models import predict
@@ -81,7 +80,7 @@ class Work:
     def __init__(self, config, trial, folder):
         self._plan, data = plan_of(config)
         self._cache, e = Cache(None if folder is None else f"{folder}/cache"), self._plan.settings[0].experiment
-        self._common = [study.KEYS, tfshape.__version__, *imports.contents(), data, trial]
+        self._common = [study.RESULTS, *imports.contents(), data, trial]
         self._depends = {name: value for name, value in study.shared(config).items() if name not in study.COUNTS}
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
         weights = initial_weights(self.setting, data, self._cache)
@@ -171,7 +170,7 @@ def initial_weights(setting, data, cache):
     recipe = dataclasses.asdict(victims.initial_recipe(e))
     return cache.get(
         "initial",
-        [study.KEYS, tfshape.__version__, *imports.contents(), data, setting.trial, e.model, recipe, e.seed],
+        [study.RESULTS, *imports.contents(), data, setting.trial, e.model, recipe, e.seed],
         lambda: setting.initial_model.get_weights(),
         lambda path, weights: archive.write(path, {names(i): array for i, array in enumerate(weights)}),
         lambda path: list(read_arrays(path).values()),
@@ -185,7 +184,7 @@ def plan_of(config):
 
 @functools.lru_cache(maxsize=4)
 def _plan(config):
-    e = evaluation.Experiment(**{**strict_json.loads(config), "trials": 1})
+    e = evaluation.Experiment.from_dict({**strict_json.loads(config), "trials": 1})
     dataset, data = _dataset(e.dataset, e.data_dir, e.classes)
     return evaluation.plan(e, dataset), data
 
