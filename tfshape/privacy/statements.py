@@ -80,22 +80,23 @@ def statement(
     else:
         lines.append("  None of it is for a person who has more than one of the examples.")
     lines.append(
-        "It covers the weights after every step and all that is computed from them; "
-        "not training losses, accuracies or counts, nor choices made by looking at the data."
+        "It covers the weights after every step; not losses, accuracies, counts or choices made with the data."
     )
     lines.append("Assumed: the gradient of every example is clipped by itself, and noise is fresh at every step.")
-    return "\n".join([*lines, *_caveats(run, delta, seeded, secure_noise, count_trials, trainings)])
+    decisive = [_SEEDED] if seeded else []
+    return "\n".join([*decisive, *lines, *_caveats(run, delta, seeded, secure_noise, count_trials, trainings)])
+
+
+_SEEDED = (
+    "Seeded, for science: not private against anyone who knows the seed, "
+    "who can subtract the noise; for them epsilon is inf."
+)
 
 
 def _caveats(run, delta, seeded, secure_noise, count_trials, trainings):
-    if seeded:
-        yield (
-            "Does not hold: that nobody knows the random numbers. They come from a seed, for science; "
-            "who knows the seed can subtract the noise, and for them epsilon is inf."
-        )
-    elif secure_noise:
+    if secure_noise and not seeded:
         yield "The noise came from the operating system's cryptographic generator, on a grid that hides float rounding."
-    else:
+    elif not seeded:
         yield (
             "Does not hold to the letter: noise of a cryptographic generator without float artefacts "
             "(Mironov 2012); secure_noise=True has both."
