@@ -90,7 +90,9 @@ def _explain(program, error):
     short = _short_of_memory(error)
     if short:
         _say(program, f"out of memory: {short}")
-        return 1
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(1)  # what lacks memory need not end: OpenBLAS waits for a thread of its own that asks for it for ever
     if isinstance(error, OSError) and error.filename is not None:
         error = f"{error.filename}: {error.strerror}"
     elif not isinstance(error, flags.Error) and not (
@@ -101,7 +103,9 @@ def _explain(program, error):
     return 2
 
 
-_MEMORY = re.compile("cannot allocate memory|failed to map segment|bad_alloc|oom when|can't start new thread", re.I)
+_MEMORY = re.compile(
+    "MemoryError|cannot allocate memory|failed to map segment|bad_alloc|oom when|can't start new thread", re.I
+)
 
 
 def _short_of_memory(error):
@@ -110,7 +114,8 @@ def _short_of_memory(error):
     while error is not None:
         lines = str(error).splitlines()
         found = next((line.strip() for line in lines if _MEMORY.search(line)), None)
-        unsaid = limited and isinstance(error, SystemError)  # of C code that could not even allocate its error
+        # of C code that could not even allocate its error, in this process or in a worker
+        unsaid = limited and (isinstance(error, SystemError) or "SystemError: " in str(error))
         if found is not None or unsaid or isinstance(error, MemoryError):
             return found or (lines[0] if lines else type(error).__name__)
         error = error.__cause__ or error.__context__
@@ -257,7 +262,8 @@ def failures(program):
     try:
         yield
     except studies.Failed as error:
-        say(f"{program}: {error}", sys.stderr)
+        short = _short_of_memory(error)
+        say(f"{program}: {f'out of memory: {short}' if short else error}", sys.stderr)
         sys.exit(1)
 
 
