@@ -1,5 +1,12 @@
 """absl flags and the mains behind `bin/*`."""
 
+import os
+import resource
+
+if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+    # Under `ulimit -v`, OpenBLAS asks again and again, for ever, for 32 MB a thread that it cannot have.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 BINARIES = {
     "analyze": "what poison does to gradients while a model trains",
     "audit": "a lower bound on epsilon from the training as it really runs",
