@@ -1,11 +1,13 @@
 """absl flags and the mains behind `bin/*`."""
 
-import os
 import resource
+import sys
 
-if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-    # Under `ulimit -v`, OpenBLAS asks again and again, for ever, for 32 MB a thread that it cannot have.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+_LEAST = 1 << 30  # bytes of address space; TensorFlow itself needs more
+_limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+if _limit != resource.RLIM_INFINITY and _limit < _LEAST:
+    # Said before NumPy and SciPy load: OpenBLAS asks again and again, for ever, for the 32 MB that it cannot have.
+    sys.exit(f"tfshape: out of memory: ulimit -v must be {_LEAST >> 10} or more, got {_limit >> 10}")
 
 BINARIES = {
     "analyze": "what poison does to gradients while a model trains",
