@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 
@@ -70,31 +71,17 @@ def ratio(defense: DefenseRecord, part: str, whole: str) -> float:
     return sum(getattr(victim, part) for victim in victims) / total if total else math.nan
 
 
-def at_equal_accuracy(defense: DefenseRecord, data: str = "poison") -> frontier.Comparison | None:
-    """A defense beside undefended training stopped at its accuracy; None for undefended training itself."""
+@functools.lru_cache(maxsize=1)  # several columns are of one comparison
+def at_equal_accuracy(defense: DefenseRecord) -> frontier.Comparison:
+    """A defense beside undefended training stopped at its accuracy; without numbers for undefended training itself."""
     if defense.first.defense == "none":
-        return None
-    mine, theirs = defense.on(data), [victim for victim in defense.undefended if victim.data == "poison"]
-    rows, undefended = ([vars(victim) for victim in victims] for victims in (mine, theirs))
+        return frontier.Comparison("undefended", 0)
+    theirs = [victim for victim in defense.undefended if victim.data == "poison"]
+    rows, undefended = ([vars(victim) for victim in victims] for victims in (defense.poison, theirs))
     if defense.first.success is None:
         rows = frontier.harm(rows, map(vars, defense.control))
         undefended = frontier.harm(undefended, (vars(v) for v in defense.undefended if v.data == "control"))
     return frontier.compare(rows, undefended)
-
-
-def equal_accuracy(defense: DefenseRecord) -> float:
-    found = at_equal_accuracy(defense)
-    return math.nan if found is None else found.undefended
-
-
-def beyond_accuracy(defense: DefenseRecord, data: str = "poison") -> tuple[float, float, float]:
-    found = at_equal_accuracy(defense, data)
-    return (math.nan, math.nan, math.nan) if found is None else (found.beyond, found.low, found.high)
-
-
-def beyond_accuracy_p(defense: DefenseRecord) -> float:
-    found = at_equal_accuracy(defense)
-    return math.nan if found is None else found.p_value
 
 
 def ceiling(defense: DefenseRecord) -> float:

@@ -124,12 +124,13 @@ class Results:
         """The record of that victim, or None."""
         return self._found.get((trial, count, defense, data))
 
-    def add(self, row: VictimRecord | dict[str, Any]) -> None:
-        """Adds a finished victim, a `VictimRecord` or a dict of one, and puts it on the disk before returning."""
-        record = row if isinstance(row, VictimRecord) else VictimRecord.from_dict(row)
-        if self.directory is not None:
-            folders.append(self._path(TRIALS), _line(record))
-        self._keep(record)
+    def add(self, *rows: VictimRecord | dict[str, Any]) -> None:
+        """Adds finished victims, `VictimRecord`s or dicts of them, and puts them on the disk before returning."""
+        for row in rows:
+            record = row if isinstance(row, VictimRecord) else VictimRecord.from_dict(row)
+            if self.directory is not None:
+                folders.append(self._path(TRIALS), _line(record))
+            self._keep(record)
         if self.directory is not None:
             self.write_tables()
 

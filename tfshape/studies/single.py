@@ -134,9 +134,8 @@ class _Rows(Failures):
             result = strict_json.numbers(result)
             for entry in result["poisons"] if self._folder is not None else ():
                 self._show(trial, entry)
-            for row in result["rows"]:
-                if self._results.find(trial, row["count"], row["defense"], row["data"]) is None:
-                    self._results.add(row)
+            found = ((row, (trial, row["count"], row["defense"], row["data"])) for row in result["rows"])
+            self._results.add(*(row for row, victim in found if self._results.find(*victim) is None))
 
     def _show(self, trial, entry):
         """Puts poison from the cache where people look for it."""
