@@ -169,9 +169,15 @@ def test_evaluate_by_two_workers_has_the_accuracy_of_one_and_goes_on(tmp_path):
     ends(start([*flags, "--trials=4", f"--output_dir={one}"]))
     assert two(tmp_path / "two", 4)[1] == ""
     rows = [
-        [json.loads(line) for line in (tmp_path / name / "trials.jsonl").read_text().splitlines()]
+        sorted(
+            (json.loads(line) for line in (tmp_path / name / "trials.jsonl").read_text().splitlines()),
+            key=lambda row: (row["trial"], row["defense"], row["data"]),
+        )
         for name in ("one", "two")
     ]
+    names = [sorted(path.name for path in (tmp_path / name / "poisons").iterdir()) for name in ("one", "two")]
+    assert names[0] == names[1] and len(names[0]) == 4
+    assert len(rows[0]) == len(rows[1]) == 16
     for mine, theirs in zip(*rows):
         assert [mine[name] for name in ("trial", "defense", "data", "epsilon")] == [
             theirs[name] for name in ("trial", "defense", "data", "epsilon")

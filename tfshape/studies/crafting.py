@@ -35,24 +35,14 @@ def craft(
     Raises:
         ValueError, Failed: as `ts.evaluate` does.
     """
-    trials, tasks = range(len(plan.settings)), []
+    of_all = FUNCTION, folder, plan.settings[0].experiment.of_a_trial(), imports.loaded()
+    trials, store, tasks = range(len(plan.settings)), Failures(), []
     for first in trials[::at_once]:
-        group = [trial for trial in trials[first : first + at_once] if not path(folder, trial).exists()]
-        if group:  # all of it: poison that is crafted together depends on what it is crafted with
-            numbers = list(trials[first : first + at_once])
-            tasks.append({"trials": numbers, "keys": numbers, **_shared(plan, folder)})
-    store = Failures()
+        group = list(trials[first : first + at_once])
+        if not all(path(folder, trial).exists() for trial in group):  # all of it depends on what it is crafted with
+            tasks.append(driver.make_task(*of_all, trials=group, keys=group))
     driver.drive(store, runner, tasks, progress)
     store.raise_failures()
-
-
-def _shared(plan, folder):
-    return {
-        "function": FUNCTION,
-        "folder": str(folder.resolve()),
-        "config": plan.settings[0].experiment.of_a_trial(),
-        "imports": [dataclasses.asdict(found) for found in imports.loaded()],
-    }
 
 
 def one(config: dict, trial: int, folder: str) -> None:

@@ -6,8 +6,9 @@ import collections
 import dataclasses
 import errno
 import os
+import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tfshape import checks, folders, imports, strict_json
@@ -66,17 +67,30 @@ def _tasks(study, store, keys, stack):
     waiting = {row["key"] for row in store.trials("waiting")}
     ranks: collections.Counter[str | None] = collections.Counter()
     keys, tasks = iter(keys), []
-    shared = {"function": study.function, "folder": str(study.folder.resolve())}
-    shared["imports"] = [dataclasses.asdict(found) for found in study.imports]
     for point in study.points:
         mine = [(trial, key) for trial, key in zip(range(point.trials), keys) if key in waiting]
         for start in range(0, len(mine), stack):
             trials, names = zip(*mine[start : start + stack])
             group = cache.digest([point.group, trials[0]]) if point.group is not None else None
-            task = {**shared, "config": point.config, "trials": list(trials), "keys": list(names)}
+            of_all = (study.function, study.folder, point.config, study.imports)
+            task = make_task(*of_all, trials=list(trials), keys=list(names))
             tasks.append((ranks[group], task))
             ranks[group] += group is not None
     return [task for _, task in sorted(tasks, key=lambda entry: entry[0])]
+
+
+def make_task(
+    function: str,
+    folder: pathlib.Path | None,
+    config: dict[str, Any],
+    imported: Iterable[imports.Import],
+    trials: list[int],
+    keys: list,
+) -> dict[str, Any]:
+    """A task as `worker.execute` takes it, with the `keys` by which a store knows its trials."""
+    where = None if folder is None else str(folder.resolve())
+    found = [dataclasses.asdict(one) for one in imported]
+    return {"function": function, "folder": where, "imports": found, "config": config, "trials": trials, "keys": keys}
 
 
 def drive(store: Any, runner: Any, tasks: list[dict], progress: Callable[[int, int, str], object] | None) -> None:
@@ -85,7 +99,7 @@ def drive(store: Any, runner: Any, tasks: list[dict], progress: Callable[[int, i
     Args:
         store: has `counts()` and `save(started, finished, failed, waiting)`, as a `Store`.
         runner: `InProcess()`, `Local(…)` or `OnRay(…)`.
-        tasks: dicts as `worker.execute` takes them, with the `keys` by which the store knows their trials.
+        tasks: a list, of `make_task`.
         progress: as for `run`.
     """
     waiting = collections.deque(tasks)

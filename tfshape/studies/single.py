@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import shutil
@@ -69,9 +68,7 @@ def evaluate(
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(folders.alone(folders.inside(directory, LOCK), "output_dir", output_dir))
         results = Results(e, directory, provenance())
-        # processes that train one victim together must not find different parts of their work done
-        shared = None if e.distribute == "multi_worker" else directory
-        rows = _Rows(results, plan, shared)
+        rows = _Rows(results, plan)
         driver.drive(rows, runner, rows.tasks(), progress)
         rows.raise_failures()
     for name, choice in plan.defenses.items():
@@ -104,29 +101,25 @@ class Failures:
 class _Rows(Failures):
     """The store of an experiment: trials whose victims are all in its `Results` are done."""
 
-    def __init__(self, results, plan, folder):
+    def __init__(self, results, plan):
         super().__init__()
-        self._results, self._folder = results, folder
+        self._results, self._folder = results, results.directory
         self._victims = evaluation.run.victims_of(results.experiment, plan.defenses, plan.counts)
-        self._trials = range(len(plan.settings))
-        if folder is not None:
-            folders.inside(folder, "cache")
+        self._left = [trial for trial in range(len(plan.settings)) if self._missing(trial)]
+        self._done = len(plan.settings) - len(self._left)
+        if self._folder is not None:
+            folders.inside(self._folder, "cache")
 
     def _missing(self, trial):
         missing = any(self._results.find(trial, *victim) is None for victim in self._victims)
         return distribution.from_leader(self._results.experiment.distribute, missing)
 
     def tasks(self):
-        shared = {
-            "function": TRIAL,
-            "folder": None if self._folder is None else str(self._folder.resolve()),
-            "imports": [dataclasses.asdict(found) for found in imports.loaded()],
-            "config": self._results.experiment.of_a_trial(),
-        }
-        return [{**shared, "trials": [trial], "keys": [trial]} for trial in self._trials if self._missing(trial)]
+        of_all = TRIAL, self._folder, self._results.experiment.of_a_trial(), imports.loaded()
+        return [driver.make_task(*of_all, trials=[trial], keys=[trial]) for trial in self._left]
 
     def counts(self):
-        return {"done": sum(not self._missing(trial) for trial in self._trials)}
+        return {"done": self._done}
 
     def save(self, started=(), finished=(), failed=(), waiting=()):
         super().save(failed=failed)

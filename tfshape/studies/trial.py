@@ -80,6 +80,8 @@ class Work:
     def __init__(self, config, trial, folder):
         self._plan, data = plan_of(config)
         self._cache, e = Cache(None if folder is None else f"{folder}/cache"), self._plan.settings[0].experiment
+        # processes that train one victim together must not find different parts of their work done
+        self._trained = Cache(None) if e.distribute == "multi_worker" else self._cache
         self._common = [study.RESULTS, *imports.contents(), data, trial]
         self._depends = {name: value for name, value in study.shared(config).items() if name not in study.COUNTS}
         self.setting = dataclasses.replace(self._plan.settings[0], trial=trial)
@@ -102,7 +104,7 @@ class Work:
         choice = self.choice(name)
         adapted = name if data == "adaptive" else None
         self._poisons(count, adapted)
-        return self._cache.get("victims", self._key(count, name, data), train, _write, _read)[0]
+        return self._trained.get("victims", self._key(count, name, data), train, _write, _read)[0]
 
     def choice(self, name):
         """The `Choice` of that name."""
@@ -110,7 +112,7 @@ class Work:
 
     def knows(self, count, name, data):
         """Whether the row of a victim is there already."""
-        path = self._cache.path("victims", self._key(count, name, data))
+        path = self._trained.path("victims", self._key(count, name, data))
         return path is not None and path.exists()
 
     def examples(self, count, name, data):
