@@ -43,6 +43,7 @@ TOP = {
     "graphs",
     "imports",
     "lazy",
+    "limits",
     "pixels",
     "options",
     "provenance",

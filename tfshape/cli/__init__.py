@@ -1,12 +1,12 @@
 """absl flags and the mains behind `bin/*`."""
 
-import resource
 import sys
 
+from tfshape import limits
+
 _LEAST = 1 << 30  # bytes of address space; TensorFlow itself needs more
-_limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-if _limit != resource.RLIM_INFINITY and _limit < _LEAST:
-    # Said before NumPy and SciPy load: OpenBLAS asks again and again, for ever, for the 32 MB that it cannot have.
+_limit = limits.address_space()
+if _limit is not None and _limit < _LEAST:  # said before NumPy and SciPy load, which may hang: see `limits.prepare`
     sys.exit(f"tfshape: out of memory: ulimit -v must be {_LEAST >> 10} or more, got {_limit >> 10}")
 
 BINARIES = {

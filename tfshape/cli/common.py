@@ -8,7 +8,6 @@ import math
 import os
 import pathlib
 import re
-import resource
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ import traceback
 
 from absl import flags
 
-from tfshape import banner, checks, imports
+from tfshape import banner, checks, imports, limits
 from tfshape.cli import interrupt
 
 FLAGS = flags.FLAGS
@@ -70,6 +69,7 @@ def _parse_and_call(main):
         print(_help(main, FLAGS.helpfull))
         return
     _check(rest)
+    limits.prepare()
     if "import" in FLAGS:
         _import(FLAGS["import"].value)
     main()
@@ -110,7 +110,7 @@ _MEMORY = re.compile(
 
 def _short_of_memory(error):
     """The line of an error, or of what it came from, that says that there was not enough memory, or None."""
-    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    limited = limits.address_space() is not None
     while error is not None:
         lines = str(error).splitlines()
         found = next((line.strip() for line in lines if _MEMORY.search(line)), None)

@@ -64,7 +64,7 @@ def main():
         failed.append(counts["failed"] and not counts["done"])
     atomic.write_text(folder / "reproduction.md", "\n".join(texts))
     if all(failed):
-        sys.exit(1)
+        sys.exit("reproduce: every trial failed")
     if not FLAGS.quiet:
         common.say(f"written to {checks.escaped(FLAGS.output_dir)}")
 

@@ -57,7 +57,7 @@ def main():
     if counts["failed"]:
         common.say(studies.status(study.folder))
     if counts["failed"] and not counts["done"]:
-        sys.exit(1)
+        sys.exit("sweep: every trial failed")
     if not FLAGS.quiet:
         folder = checks.escaped(FLAGS.output_dir)
         common.say(f"\nwritten to {folder}; bin/report {folder} makes a page of it")

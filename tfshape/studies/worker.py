@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 
-from tfshape import graphs, imports, strict_json
+from tfshape import graphs, imports, limits, strict_json
 
 MEMORY_EXIT = 77  # the exit code of a worker that took more memory than it may
 _LOOK_SECONDS = 0.25
@@ -106,6 +106,7 @@ def main():
             time.sleep(_LOOK_SECONDS)
 
     threading.Thread(target=watch, daemon=True).start()
+    limits.prepare()
     for line in sys.stdin:
         found = execute(strict_json.loads(line))
         print(strict_json.dumps({"replies": found, "memory": memory()}), file=replies, flush=True)
