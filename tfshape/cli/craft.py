@@ -1,4 +1,4 @@
-"""Crafts the poison of an attack for several trials and saves it, a file a trial.
+"""Crafts the poison of an attack for several trials and saves it, one file for each trial.
 
   bin/craft --attack=gradient_matching --budget=0.05 --targets=10 --output=poisons
   bin/craft --flagfile=configs/targeted/bullseye_polytope.flags --output=poisons
@@ -6,8 +6,9 @@
 
 Writes OUTPUT/trial-000.npz and so on, the poison that bin/evaluate crafts for the same flags and seed, and
 OUTPUT/config.json, which says how it was made. bin/evaluate --poisons=OUTPUT evaluates it, ts.poison.Poisons.load reads
-it. The same command with the same --output goes on where an interrupted run stopped, also with more --targets. Trials
-are crafted side by side, one a core and thread; what they give does not depend on --workers.
+it. To continue an interrupted run, or to add targets, give the same command with the same --output and perhaps more
+--targets. Trials are crafted in parallel, in one process of one thread for each core; the poison does not depend on
+--workers.
 """
 
 import pathlib

@@ -6,14 +6,17 @@
   bin/evaluate --attack=bullseye_polytope --scenario=transfer --num_poisons=1,2,5,10 --adaptive
   bin/evaluate --flagfile=configs/gradient_matching.flags
 
-Prints one table, a row a defense: test accuracy and attack success rate with 95% intervals beside controls without
-the attack, epsilon with its assumptions, seconds a training. Then says whether the defense helps beyond its lower
-accuracy: undefended training stopped early, at the accuracy of the defense, is what it is compared with. Writes
---output_dir: results.csv, trials.jsonl (one line a trained victim), config.json, poisons/*.npz, figure.png, cache/
-(finished work) and workers.log. The same command with
-the same --output_dir goes on where an interrupted run stopped. Trials run side by side, one a core and thread; their
-numbers do not depend on --workers. --distribute=multi_worker is to be started on every machine, with a TF_CONFIG
-that names them all; the chief, or worker 0, prints and writes.
+Prints one table with a row for each defense: test accuracy and attack success rate with 95% intervals, beside controls
+without the attack; epsilon with its assumptions; the seconds that a training took. Then says whether the defense helps
+beyond its lower accuracy: it is compared with undefended training that is stopped early, at the same accuracy.
+
+Writes to --output_dir: results.csv, trials.jsonl (one line for each trained victim), config.json, poisons/*.npz,
+figure.png, cache/ (finished work) and workers.log. To continue an interrupted run, give the same command with the same
+--output_dir.
+
+Trials run in parallel, in one process of one thread for each core; the results do not depend on --workers. Start
+--distribute=multi_worker on every machine, with a TF_CONFIG that names them all; the chief, or worker 0, prints and
+writes.
 """
 
 import datetime

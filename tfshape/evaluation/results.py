@@ -180,7 +180,10 @@ class Results:
         return verdicts.verdict(self.trials)
 
     def curve(self) -> pd.DataFrame:
-        """What stopping undefended training early gives: a row a moment, see `frontier.curve`; of the most poisons."""
+        """Success and accuracy of undefended training if it is stopped early, one row for each moment of it.
+
+        Columns: as `frontier.curve` has them. Of several numbers of poisons, the largest counts.
+        """
         plain = [record for record in self.records if record.defense == "none"]
         most = max((record.num_poisons for record in plain), default=0)
         rows = [vars(record) for record in plain if record.num_poisons == most]

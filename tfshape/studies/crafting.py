@@ -1,4 +1,4 @@
-"""The poison of an experiment's trials, crafted side by side and saved, a file a trial."""
+"""Crafts the poison of an experiment's trials in parallel, and saves one file for each trial."""
 
 from __future__ import annotations
 

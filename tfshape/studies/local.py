@@ -61,9 +61,9 @@ class Local:
             trial tried again in a new one.
         log: file that gets what workers print, or None to drop it.
 
-    Each worker computes with one thread, so that its numbers do not depend on how many there are; trials side by side
-    use the cores better than threads do. Workers start when there is work for them, stay for the next trial, and are
-    replaced when they die. They share the GPUs, of which each takes the memory that it needs.
+    Each worker computes with one thread, so the results do not depend on the number of workers; trials in parallel use
+    the cores better than threads do. Workers start when there is work for them, stay for the next trial, and are
+    replaced when they die. They share the GPUs, and each takes only the memory that it needs.
 
     Raises:
         ValueError: a number outside these.

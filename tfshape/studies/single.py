@@ -1,4 +1,4 @@
-"""One experiment, run as a study of one point: the same trials, runners and cache, and rows in files for people."""
+"""Runs one experiment with the trials, runners and cache of a study, and writes its results to files."""
 
 from __future__ import annotations
 
